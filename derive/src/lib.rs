@@ -1,0 +1,1 @@
+//! Derive macros of the message-passing runtime `tercio`.

@@ -1,0 +1,4 @@
+//! `cargo tercio ...` is `tercio ...`.
+fn main() {
+    tercio::launch::role();
+}

@@ -1,0 +1,4 @@
+//! `tercio`: the launcher.
+fn main() {
+    tercio::launch::role();
+}

@@ -1,0 +1,1 @@
+//! Collective algorithms: over shared cells, and as schedules over the engine.

@@ -1,0 +1,2 @@
+//! Ways by which envelopes and bytes travel. A transport delivers envelopes; matching is the engine's.
+pub(crate) mod shm;

@@ -1,0 +1,1 @@
+//! Lanes, streams and copies inside a machine.

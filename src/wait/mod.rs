@@ -1,0 +1,1 @@
+//! Spin, yield, sleep: the one place that decides.
