@@ -120,7 +120,9 @@ impl TypeCode {
 
 fn shortest_period(items: &[Basic]) -> usize {
     let n = items.len();
-    (1..=n).find(|&p| n.is_multiple_of(p) && (p..n).all(|i| items[i] == items[i - p])).unwrap_or(0)
+    (1..=n)
+        .find(|&p| n.is_multiple_of(p) && (p..n).all(|i| items[i] == items[i - p]))
+        .unwrap_or(0)
 }
 
 /// A run of bytes of an element, `disp` from the element's address.
@@ -153,13 +155,27 @@ impl Layout {
         for &(disp, basic) in &items {
             match blocks.last_mut() {
                 Some(last) if last.disp + last.len as isize == disp => last.len += basic.size(),
-                _ => blocks.push(Block { disp, len: basic.size() }),
+                _ => blocks.push(Block {
+                    disp,
+                    len: basic.size(),
+                }),
             }
         }
         let signature: Vec<Basic> = items.iter().map(|i| i.1).collect();
         let code = TypeCode::of_signature(&signature);
-        let period = signature[..shortest_period(&signature)].iter().map(|b| b.size()).sum();
-        Layout { size: blocks.iter().map(|b| b.len).sum(), blocks, extent, lower_bound, items, code, period }
+        let period = signature[..shortest_period(&signature)]
+            .iter()
+            .map(|b| b.size())
+            .sum();
+        Layout {
+            size: blocks.iter().map(|b| b.len).sum(),
+            blocks,
+            extent,
+            lower_bound,
+            items,
+            code,
+            period,
+        }
     }
 
     /// One basic item.
@@ -236,8 +252,15 @@ mod tests {
 
     #[test]
     fn neighbouring_items_become_one_block() {
-        let layout = Layout::new(vec![(0, Basic::I32), (4, Basic::I32), (16, Basic::F64)], 0, 24);
-        assert_eq!(layout.blocks(), [Block { disp: 0, len: 8 }, Block { disp: 16, len: 8 }]);
+        let layout = Layout::new(
+            vec![(0, Basic::I32), (4, Basic::I32), (16, Basic::F64)],
+            0,
+            24,
+        );
+        assert_eq!(
+            layout.blocks(),
+            [Block { disp: 0, len: 8 }, Block { disp: 16, len: 8 }]
+        );
         assert_eq!(layout.size(), 16);
         assert!(!layout.is_contiguous());
         assert!(Layout::basic(Basic::F64).is_contiguous());

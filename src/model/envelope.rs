@@ -34,5 +34,10 @@ pub(crate) struct Status {
 
 impl Status {
     /// What a receive from `PROC_NULL`, or a send, reports.
-    pub(crate) const EMPTY: Status = Status { source: None, tag: None, bytes: 0, cancelled: false };
+    pub(crate) const EMPTY: Status = Status {
+        source: None,
+        tag: None,
+        bytes: 0,
+        cancelled: false,
+    };
 }

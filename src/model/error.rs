@@ -64,7 +64,11 @@ pub struct Error {
 impl Error {
     /// An error of `class` that says `text`.
     pub(crate) fn new(class: ErrorClass, text: impl Into<String>) -> Error {
-        Error { class, text: text.into(), site: None }
+        Error {
+            class,
+            text: text.into(),
+            site: None,
+        }
     }
 
     /// The same error, made by the call at `site` (kept if the error knows its place already).

@@ -40,7 +40,17 @@ impl Predefined {
         use Predefined::*;
         match basic {
             Basic::F32 | Basic::F64 => matches!(self, Max | Min | Sum | Product),
-            Basic::Bool => matches!(self, LogicalAnd | LogicalOr | LogicalXor | BitwiseAnd | BitwiseOr | BitwiseXor | Max | Min),
+            Basic::Bool => matches!(
+                self,
+                LogicalAnd
+                    | LogicalOr
+                    | LogicalXor
+                    | BitwiseAnd
+                    | BitwiseOr
+                    | BitwiseXor
+                    | Max
+                    | Min
+            ),
             Basic::Byte => matches!(self, BitwiseAnd | BitwiseOr | BitwiseXor),
             _ => true,
         }
@@ -55,7 +65,10 @@ pub(crate) type UserFunction = Arc<dyn Fn(&[u8], &mut [u8]) + Send + Sync>;
 pub(crate) enum Op {
     Predefined(Predefined),
     /// Called with (input, inout) as MPI's user functions are: `input` comes from the lower ranks.
-    User { function: UserFunction, commutative: bool },
+    User {
+        function: UserFunction,
+        commutative: bool,
+    },
 }
 
 impl Op {
@@ -63,8 +76,12 @@ impl Op {
     pub(crate) fn number(&self) -> u8 {
         match self {
             Op::Predefined(p) => *p as u8,
-            Op::User { commutative: true, .. } => 30,
-            Op::User { commutative: false, .. } => 31,
+            Op::User {
+                commutative: true, ..
+            } => 30,
+            Op::User {
+                commutative: false, ..
+            } => 31,
         }
     }
 

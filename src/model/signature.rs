@@ -82,9 +82,20 @@ const IMMEDIATE: u64 = 1 << 57;
 impl Signature {
     /// `code` 0 for a rank that contributes no data; `count_class` is the exact number of packed bytes where MPI demands that all
     /// say the same, else 0.
-    pub(crate) fn new(kind: CollKind, immediate: bool, root: Option<usize>, op: u8, code: TypeCode, count_class: u64) -> Signature {
+    pub(crate) fn new(
+        kind: CollKind,
+        immediate: bool,
+        root: Option<usize>,
+        op: u8,
+        code: TypeCode,
+        count_class: u64,
+    ) -> Signature {
         let root = root.map_or(0, |r| r as u64 + 1) & 0x1f_ffff;
-        let mut s = (kind as u64) << 58 | root << 36 | (op as u64 & 0x3f) << 30 | fold(code.0, 14) << 16 | fold(count_class, 16);
+        let mut s = (kind as u64) << 58
+            | root << 36
+            | (op as u64 & 0x3f) << 30
+            | fold(code.0, 14) << 16
+            | fold(count_class, 16);
         if immediate {
             s |= IMMEDIATE;
         }
@@ -100,8 +111,15 @@ impl Signature {
 
     /// The call in words, for the error that names both sides.
     pub(crate) fn describe(self) -> String {
-        let kind = CollKind::ALL.iter().find(|k| **k as u64 == self.0 >> 58).map_or("an unknown collective", |k| k.name());
-        let mut text = if self.0 & IMMEDIATE != 0 { format!("immediate {kind}") } else { kind.to_string() };
+        let kind = CollKind::ALL
+            .iter()
+            .find(|k| **k as u64 == self.0 >> 58)
+            .map_or("an unknown collective", |k| k.name());
+        let mut text = if self.0 & IMMEDIATE != 0 {
+            format!("immediate {kind}")
+        } else {
+            kind.to_string()
+        };
         let root = self.0 >> 36 & 0x1f_ffff;
         if root != 0 {
             text += &format!(" with root {}", root - 1);
@@ -143,15 +161,33 @@ mod tests {
         let f64s = TypeCode::of(Basic::F64);
         let a = Signature::new(CollKind::AllReduce, false, None, 3, f64s, 800);
         assert!(a.goes_with(a));
-        let other = |op, code, bytes| Signature::new(CollKind::AllReduce, false, None, op, code, bytes);
+        let other =
+            |op, code, bytes| Signature::new(CollKind::AllReduce, false, None, op, code, bytes);
         assert!(!a.goes_with(other(4, f64s, 800)));
         assert!(!a.goes_with(other(3, TypeCode::of(Basic::I32), 800)));
         assert!(!a.goes_with(other(3, f64s, 400)));
         assert!(!a.goes_with(other(3, f64s, 1 << 30)));
         assert!(a.goes_with(other(3, TypeCode::UNCHECKED, 0)));
-        assert!(!a.goes_with(Signature::new(CollKind::AllReduce, true, None, 3, f64s, 800)));
+        assert!(!a.goes_with(Signature::new(
+            CollKind::AllReduce,
+            true,
+            None,
+            3,
+            f64s,
+            800
+        )));
         let b = Signature::new(CollKind::Broadcast, false, Some(2), 0, f64s, 8);
         assert_eq!(b.describe(), "broadcast with root 2");
-        assert_eq!(b.difference(Signature::new(CollKind::Broadcast, false, Some(1), 0, f64s, 8)), "the root");
+        assert_eq!(
+            b.difference(Signature::new(
+                CollKind::Broadcast,
+                false,
+                Some(1),
+                0,
+                f64s,
+                8
+            )),
+            "the root"
+        );
     }
 }

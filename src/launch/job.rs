@@ -1,0 +1,250 @@
+//! What is to run: the job, its programs and how they are connected to the world.
+use super::{Outcome, Running};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One program of a job, and how many ranks run it.
+///
+/// ```
+/// use tercio::launch::Program;
+/// let mut program = Program::new("./simulate", 4);
+/// program.args.push("--steps=100".into());
+/// program.env.push(("RUST_BACKTRACE".into(), "1".into()));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The file to execute; without a slash it is looked up in `PATH`.
+    pub command: OsString,
+    /// Its arguments, without its own name.
+    pub args: Vec<OsString>,
+    /// How many ranks run it.
+    pub ranks: usize,
+    /// Variables that its ranks get beside the caller's environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The directory that its ranks start in; the caller's if there is none.
+    pub wdir: Option<PathBuf>,
+}
+
+impl Program {
+    /// `ranks` ranks of `command`, without arguments, in the caller's environment and directory.
+    pub fn new(command: impl Into<OsString>, ranks: usize) -> Program {
+        Program {
+            command: command.into(),
+            args: Vec::new(),
+            ranks,
+            env: Vec::new(),
+            wdir: None,
+        }
+    }
+
+    /// The same program with these arguments behind those it has.
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Program {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The same program with one more variable in its ranks' environment.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Program {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// Whether ranks are bound to cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bind {
+    /// Each rank to a core of its own, where the job can claim one for every rank; else none.
+    #[default]
+    Core,
+    /// No rank is bound. Cores are claimed all the same, so that other jobs keep off them.
+    None,
+}
+
+/// Where the ranks' standard input comes from. Ranks that do not get it read `/dev/null`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// No rank reads anything.
+    #[default]
+    None,
+    /// One rank has the caller's standard input itself: right for files and pipes.
+    Inherit {
+        /// The rank that reads.
+        rank: usize,
+    },
+    /// The caller's standard input is read here and forwarded to one rank, at most a pipe's buffer ahead and only while the
+    /// caller is in the foreground: right for terminals.
+    Forward {
+        /// The rank that reads.
+        rank: usize,
+    },
+}
+
+/// Where the ranks' standard output and error go: in whole lines, or after 100 ms in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To the caller's standard output and error; with `tag` each line begins with `[rank] `.
+    Inherit {
+        /// Whether lines are labelled.
+        tag: bool,
+    },
+    /// Into files `rank.N/stdout` and `rank.N/stderr` of a directory, which is made if need be.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Whether lines are labelled.
+        tag: bool,
+    },
+    /// Into [`Outcome::stdout`] and [`Outcome::stderr`].
+    Capture,
+}
+
+impl Default for Output {
+    fn default() -> Output {
+        Output::Inherit { tag: false }
+    }
+}
+
+/// A job of one host: its programs and how it runs. Ranks are numbered through the programs in their order.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tercio::launch::{Job, Program};
+///
+/// tercio::launch::role();
+/// let outcome = Job::new().program(Program::new("./simulate", 4)).timeout(Duration::from_secs(60)).run().unwrap();
+/// std::process::exit(outcome.code);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a job runs when `start` or `run` is called"]
+pub struct Job {
+    pub(super) programs: Vec<Program>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) grace: Duration,
+    pub(super) bind: Bind,
+    pub(super) stdin: Stdin,
+    pub(super) output: Output,
+    pub(super) verbose: bool,
+    pub(super) foreign_names: bool,
+}
+
+impl Default for Job {
+    fn default() -> Job {
+        Job::new()
+    }
+}
+
+impl Job {
+    /// A job without programs, limits or standard input; ranks are bound where they can be, output goes to the caller's.
+    pub fn new() -> Job {
+        Job {
+            programs: Vec::new(),
+            timeout: None,
+            grace: Duration::from_secs(2),
+            bind: Bind::default(),
+            stdin: Stdin::default(),
+            output: Output::default(),
+            verbose: false,
+            foreign_names: false,
+        }
+    }
+
+    /// Adds a program; its ranks follow those of the programs before it.
+    pub fn program(mut self, program: Program) -> Job {
+        self.programs.push(program);
+        self
+    }
+
+    /// Ends the job, with code 124, when it has run for this long.
+    pub fn timeout(mut self, limit: Duration) -> Job {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// How long a rank that catches TERM may go on when the job ends, before it is killed (2 s unless told).
+    pub fn grace(mut self, grace: Duration) -> Job {
+        self.grace = grace;
+        self
+    }
+
+    /// Whether ranks are bound to cores.
+    pub fn bind(mut self, bind: Bind) -> Job {
+        self.bind = bind;
+        self
+    }
+
+    /// Which rank gets the caller's standard input.
+    pub fn stdin(mut self, stdin: Stdin) -> Job {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Where the ranks' output goes.
+    pub fn output(mut self, output: Output) -> Job {
+        self.output = output;
+        self
+    }
+
+    /// Whether notes tell what was decided (cores, processes) and not only what is amiss.
+    pub fn verbose(mut self, verbose: bool) -> Job {
+        self.verbose = verbose;
+        self
+    }
+
+    /// Whether ranks also get rank and size under the names that Open MPI, hydra and torch use, for scripts that read them.
+    pub fn foreign_names(mut self, set: bool) -> Job {
+        self.foreign_names = set;
+        self
+    }
+
+    /// The number of ranks of all programs.
+    pub fn ranks(&self) -> usize {
+        self.programs.iter().map(|program| program.ranks).sum()
+    }
+
+    /// Starts the job and returns once all its ranks run.
+    ///
+    /// # Errors
+    /// 127 if a program is not found, 126 if it cannot be executed, 125 if anything else keeps the job from starting.
+    pub fn start(self) -> Result<Running, Error> {
+        Err(Error::new(125, "jobs cannot be started yet"))
+    }
+
+    /// Starts the job and waits for its end.
+    ///
+    /// # Errors
+    /// Those of [`Job::start`]; a rank's failure is an [`Outcome`].
+    pub fn run(self) -> Result<Outcome, Error> {
+        self.start().map(Running::wait)
+    }
+}
+
+/// Why a job could not be started: a sentence, and the code that a launcher exits with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    code: i32,
+    text: String,
+}
+
+impl Error {
+    pub(super) fn new(code: i32, text: impl Into<String>) -> Error {
+        Error {
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// 125, 126 or 127.
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
