@@ -6,12 +6,14 @@ pub(crate) mod datatype;
 pub(crate) mod envelope;
 pub(crate) mod error;
 pub(crate) mod op;
+pub(crate) mod schedule;
 pub(crate) mod signature;
 
 pub(crate) use datatype::{Basic, Layout, TypeCode};
 pub(crate) use envelope::{Envelope, Status};
 pub use error::{Error, ErrorClass};
 pub(crate) use op::{Op, Predefined};
+pub(crate) use schedule::{Local, Round, Schedule, Transfer};
 pub(crate) use signature::{CollKind, Signature};
 
 /// Where in the user's program a call was made.

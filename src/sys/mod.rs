@@ -1,1 +1,10 @@
-//! sys
+//! Every call to the operating system, each behind a safe, typed wrapper.
+//! Nothing here knows of ranks, messages or jobs.
+
+pub(crate) mod futex;
+pub(crate) mod mem;
+
+/// The calling thread's last operating-system error as words for a sentence.
+pub(crate) fn last_error() -> std::io::Error {
+    std::io::Error::last_os_error()
+}

@@ -1,0 +1,383 @@
+//! Memory that is lent to a transfer: where it is, how many packed bytes it holds, and how they lie in it.
+//!
+//! The unsafe of copying between user memory and packed bytes is here and nowhere else above the transport.
+use crate::model::datatype::Strided;
+use crate::model::{Basic, Layout, TypeCode};
+use std::sync::Arc;
+
+/// Memory to send from.
+#[derive(Clone, Debug)]
+pub(crate) struct SendSpan {
+    ptr: *const u8,
+    bytes: usize,
+    code: TypeCode,
+    /// `None`: the packed bytes are the memory itself.
+    strided: Option<Strided>,
+}
+
+/// Memory to receive into.
+#[derive(Clone, Debug)]
+pub(crate) struct RecvSpan {
+    ptr: *mut u8,
+    bytes: usize,
+    code: TypeCode,
+    /// Packed bytes after which the signature repeats.
+    period: usize,
+    /// Every byte that arrives must be 0 or 1.
+    bools: bool,
+    strided: Option<Strided>,
+}
+
+// SAFETY: a span is a loan whose lender (the face's scopes, or a blocking call) promises that the memory stays valid and unshared until the
+// transfer is complete, on whichever thread progress happens.
+unsafe impl Send for SendSpan {}
+// SAFETY: as above; nothing is written through it.
+unsafe impl Sync for SendSpan {}
+// SAFETY: as for SendSpan; the engine's state is locked or single-threaded when it writes.
+unsafe impl Send for RecvSpan {}
+// SAFETY: as above; writing needs the unsafe methods.
+unsafe impl Sync for RecvSpan {}
+
+/// Copies between the packed stream and the blocks of `count` elements at `base`, from byte `at` of the stream, `len` bytes:
+/// `each(memory, packed offset, run length)` for every run.
+fn runs(strided: &Strided, at: usize, len: usize, mut each: impl FnMut(isize, usize, usize)) {
+    let layout = &*strided.layout;
+    let size = layout.size();
+    if size == 0 || len == 0 {
+        return;
+    }
+    let mut done = 0;
+    let (mut element, mut skip) = (at / size, at % size);
+    while done < len && element < strided.count {
+        let origin = element as isize * layout.extent();
+        for block in layout.blocks() {
+            if skip >= block.len {
+                skip -= block.len;
+                continue;
+            }
+            let run = (block.len - skip).min(len - done);
+            each(origin + block.disp + skip as isize, done, run);
+            done += run;
+            skip = 0;
+            if done == len {
+                return;
+            }
+        }
+        element += 1;
+    }
+}
+
+impl SendSpan {
+    /// `bytes` contiguous bytes at `ptr` of basic items with type code `code`.
+    ///
+    /// # Safety
+    /// The memory is readable and unchanged until the transfer that takes the span is complete.
+    #[inline]
+    pub(crate) unsafe fn contiguous(ptr: *const u8, bytes: usize, code: TypeCode) -> SendSpan {
+        SendSpan {
+            ptr,
+            bytes,
+            code,
+            strided: None,
+        }
+    }
+
+    /// `count` elements of `layout`, the first at `ptr`.
+    ///
+    /// # Safety
+    /// As for [`SendSpan::contiguous`], for all bytes that the layout covers.
+    pub(crate) unsafe fn strided(ptr: *const u8, count: usize, layout: &Arc<Layout>) -> SendSpan {
+        let strided = (!layout.is_contiguous()).then(|| Strided {
+            layout: layout.clone(),
+            count,
+        });
+        SendSpan {
+            ptr,
+            bytes: count * layout.size(),
+            code: layout.code(),
+            strided,
+        }
+    }
+
+    /// A span of packed bytes; goes together with every type.
+    pub(crate) fn bytes_of(bytes: &[u8]) -> SendSpan {
+        SendSpan {
+            ptr: bytes.as_ptr(),
+            bytes: bytes.len(),
+            code: TypeCode::UNCHECKED,
+            strided: None,
+        }
+    }
+
+    /// Packed bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    #[inline]
+    pub(crate) fn code(&self) -> TypeCode {
+        self.code
+    }
+
+    /// The memory itself, where the packed bytes are the memory.
+    #[inline]
+    pub(crate) fn contiguous_ptr(&self) -> Option<*const u8> {
+        self.strided.is_none().then_some(self.ptr)
+    }
+
+    /// Packs bytes `at..at + len` of the stream to `out`.
+    ///
+    /// # Safety
+    /// The range lies inside the span, `out` is valid for `len` bytes and does not overlap the span, and the loan still holds.
+    #[inline]
+    pub(crate) unsafe fn pack(&self, at: usize, len: usize, out: *mut u8) {
+        debug_assert!(at + len <= self.bytes);
+        match &self.strided {
+            // SAFETY: by the contract of this function.
+            None => unsafe { core::ptr::copy_nonoverlapping(self.ptr.add(at), out, len) },
+            Some(strided) => runs(strided, at, len, |disp, done, run| {
+                // SAFETY: the layout's blocks lie in the lent memory; `done + run <= len`.
+                unsafe { core::ptr::copy_nonoverlapping(self.ptr.offset(disp), out.add(done), run) }
+            }),
+        }
+    }
+
+    /// All packed bytes, as a vector.
+    pub(crate) fn to_packed(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes);
+        // SAFETY: the vector has room for all bytes, which `pack` initializes; the span is lent to the caller.
+        unsafe {
+            self.pack(0, self.bytes, out.as_mut_ptr());
+            out.set_len(self.bytes);
+        }
+        out
+    }
+
+    /// The part `at..at + len` of the packed stream of a contiguous span (`None` for others).
+    pub(crate) fn part(&self, at: usize, len: usize) -> Option<SendSpan> {
+        assert!(at <= self.bytes && len <= self.bytes - at);
+        // SAFETY: in bounds by the assertion.
+        self.strided.is_none().then(|| SendSpan {
+            ptr: unsafe { self.ptr.add(at) },
+            bytes: len,
+            code: self.code,
+            strided: None,
+        })
+    }
+}
+
+impl RecvSpan {
+    /// Room for `bytes` contiguous bytes at `ptr`, of items with the type code and period of `basic`.
+    ///
+    /// # Safety
+    /// The memory is writable and nobody else's until the transfer that takes the span is complete.
+    #[inline]
+    pub(crate) unsafe fn contiguous(ptr: *mut u8, bytes: usize, basic: Basic) -> RecvSpan {
+        RecvSpan {
+            ptr,
+            bytes,
+            code: TypeCode::of(basic),
+            period: basic.size(),
+            bools: matches!(basic, Basic::Bool),
+            strided: None,
+        }
+    }
+
+    /// Room for `count` elements of `layout`, the first at `ptr`.
+    ///
+    /// # Safety
+    /// As for [`RecvSpan::contiguous`], for all bytes that the layout covers.
+    pub(crate) unsafe fn strided(ptr: *mut u8, count: usize, layout: &Arc<Layout>) -> RecvSpan {
+        let bools = layout.items().iter().any(|i| i.1 == Basic::Bool);
+        // A contiguous layout that mixes bool with other items keeps its layout: the check needs to know which bytes are bool.
+        let keep = !layout.is_contiguous() || (bools && layout.uniform().is_none());
+        let strided = keep.then(|| Strided {
+            layout: layout.clone(),
+            count,
+        });
+        RecvSpan {
+            ptr,
+            bytes: count * layout.size(),
+            code: layout.code(),
+            period: layout.period(),
+            bools,
+            strided,
+        }
+    }
+
+    /// Room for packed bytes; goes together with every type.
+    pub(crate) fn bytes_of(bytes: &mut [u8]) -> RecvSpan {
+        RecvSpan {
+            ptr: bytes.as_mut_ptr(),
+            bytes: bytes.len(),
+            code: TypeCode::UNCHECKED,
+            period: 1,
+            bools: false,
+            strided: None,
+        }
+    }
+
+    /// Packed bytes that fit.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    #[inline]
+    pub(crate) fn code(&self) -> TypeCode {
+        self.code
+    }
+
+    #[inline]
+    pub(crate) fn period(&self) -> usize {
+        self.period
+    }
+
+    #[inline]
+    pub(crate) fn contiguous_ptr(&self) -> Option<*mut u8> {
+        self.strided.is_none().then_some(self.ptr)
+    }
+
+    /// Whether [`RecvSpan::invalid_bool`] has something to look at.
+    #[inline]
+    pub(crate) fn has_bools(&self) -> bool {
+        self.bools
+    }
+
+    /// Unpacks `len` bytes from `from` to bytes `at..at + len` of the stream.
+    ///
+    /// # Safety
+    /// The range lies inside the span, `from` is valid for `len` bytes and does not overlap the span, and the loan still holds.
+    #[inline]
+    pub(crate) unsafe fn unpack(&self, at: usize, len: usize, from: *const u8) {
+        debug_assert!(at + len <= self.bytes);
+        match &self.strided {
+            // SAFETY: by the contract of this function.
+            None => unsafe { core::ptr::copy_nonoverlapping(from, self.ptr.add(at), len) },
+            Some(strided) => runs(strided, at, len, |disp, done, run| {
+                // SAFETY: the layout's blocks lie in the lent memory; `done + run <= len`.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(from.add(done), self.ptr.offset(disp), run)
+                }
+            }),
+        }
+    }
+
+    /// Unpacks all of `bytes` to byte `at` of the stream.
+    pub(crate) fn fill_at(&self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.bytes && bytes.len() <= self.bytes - at);
+        // SAFETY: in bounds by the assertion; a slice elsewhere does not overlap memory that is lent exclusively.
+        unsafe { self.unpack(at, bytes.len(), bytes.as_ptr()) }
+    }
+
+    /// The packed bytes that the memory holds now (a receive buffer that is also the source of data, as in broadcast at the root).
+    ///
+    /// # Safety
+    /// The memory has been initialized.
+    pub(crate) unsafe fn as_send(&self) -> SendSpan {
+        SendSpan {
+            ptr: self.ptr,
+            bytes: self.bytes,
+            code: self.code,
+            strided: self.strided.clone(),
+        }
+    }
+
+    /// The part `at..at + len` of the packed stream of a contiguous span (`None` for others).
+    pub(crate) fn part(&self, at: usize, len: usize) -> Option<RecvSpan> {
+        assert!(at <= self.bytes && len <= self.bytes - at);
+        // SAFETY: in bounds by the assertion.
+        self.strided.is_none().then(|| RecvSpan {
+            ptr: unsafe { self.ptr.add(at) },
+            bytes: len,
+            ..self.clone()
+        })
+    }
+
+    /// Looks through the first `len` received bytes for a `bool` that is neither 0 nor 1, makes such ones `true`, and tells the first.
+    pub(crate) fn invalid_bool(&self, len: usize) -> Option<u8> {
+        let mut found = None;
+        let mut look = |p: *mut u8| {
+            // SAFETY: `p` points into the lent memory, at a byte that the transfer has written.
+            let value = unsafe { p.read() };
+            if value > 1 {
+                found.get_or_insert(value);
+                // SAFETY: as above.
+                unsafe { p.write(1) };
+            }
+        };
+        match &self.strided {
+            // SAFETY: `len` is at most the span's length.
+            None => (0..len.min(self.bytes)).for_each(|i| look(unsafe { self.ptr.add(i) })),
+            Some(Strided { layout, count }) => {
+                let mut left = len;
+                'all: for element in 0..*count {
+                    for &(disp, basic) in layout.items() {
+                        if left < basic.size() {
+                            break 'all;
+                        }
+                        left -= basic.size();
+                        if basic == Basic::Bool {
+                            // SAFETY: the layout's items lie in the lent memory.
+                            look(unsafe {
+                                self.ptr.offset(element as isize * layout.extent() + disp)
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_stops_and_goes_on_at_any_byte() {
+        #[repr(C)]
+        #[derive(Clone, Copy, Default, PartialEq, Debug)]
+        struct Gappy {
+            a: u8,
+            b: u32,
+            c: u16,
+        }
+        let layout = Arc::new(Layout::new(
+            vec![(0, Basic::U8), (4, Basic::U32), (8, Basic::U16)],
+            0,
+            12,
+        ));
+        let from: Vec<Gappy> = (0..5)
+            .map(|i| Gappy {
+                a: i,
+                b: 0x0101_0101 * i as u32,
+                c: 1000 + i as u16,
+            })
+            .collect();
+        // SAFETY: `from` outlives the span.
+        let span = unsafe { SendSpan::strided(from.as_ptr().cast(), from.len(), &layout) };
+        assert_eq!(span.len(), 35);
+        let packed = span.to_packed();
+        for cut in 0..=35 {
+            let mut to = vec![Gappy::default(); 5];
+            // SAFETY: `to` outlives the span and is not touched meanwhile.
+            let into = unsafe { RecvSpan::strided(to.as_mut_ptr().cast(), 5, &layout) };
+            into.fill_at(cut, &packed[cut..]);
+            into.fill_at(0, &packed[..cut]);
+            assert_eq!(to, from);
+        }
+    }
+
+    #[test]
+    fn a_bool_that_is_none_is_found() {
+        let mut bytes = [1_u8, 0, 7, 1];
+        // SAFETY: `bytes` outlives the span.
+        let span = unsafe { RecvSpan::contiguous(bytes.as_mut_ptr(), 4, Basic::Bool) };
+        assert_eq!(span.invalid_bool(2), None);
+        assert_eq!(span.invalid_bool(4), Some(7));
+        assert_eq!(bytes, [1, 0, 1, 1]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Where everything lies in a host's segment.
+//!
+//! ```text
+//! header page     magic, version, ranks | abort word | first failure | awake | departures | contexts | cell blocks
+//! rank pages [n]  claim, state | sleep word | open lanes | last call | failure | panic | wait records      (8 KiB each)
+//! counters        sent[src][dst], received[dst][src]: one u64 each, rows padded to 128 bytes
+//! sites [n]       the rank's append-only table of call sites                                               (128 KiB, sparse)
+//! credits         [src][dst], one 128-byte line each, written by the receiver
+//! lanes           [dst][src]: slots, then a byte ring                                                      (sparse)
+//! streams         [rank][k]: head line, tail line, staging ring                                            (sparse)
+//! cells           [block]: header page, then one area a rank                                               (sparse)
+//! ```
+//!
+//! The file is sparse: only what is used takes memory. Everything shared is either an atomic or copied as raw bytes.
+
+/// Bytes that must not be shared by two writers: two lines, because of adjacent-line prefetch on x86-64 and 128-byte lines on aarch64.
+pub(crate) const LINE: usize = 128;
+pub(crate) const PAGE: usize = 4096;
+
+/// "TERCIO" and two zero bytes, little-endian.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
+/// Counts up with every change of this file's meaning.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+
+/// The open-lanes bitmap has this many bits.
+pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
+
+pub(crate) const RANK_PAGE: usize = 2 * PAGE;
+pub(crate) const SITE_ENTRY: usize = 128;
+pub(crate) const SITE_TABLE: usize = 128 * 1024;
+
+/// A slot is one cache line: flag, header and up to `SLOT_INLINE` bytes.
+pub(crate) const SLOT: usize = 64;
+pub(crate) const SLOT_INLINE: usize = 32;
+/// Slots of a lane.
+pub(crate) const LANE_SLOTS: usize = 256;
+/// Bytes of a lane's byte ring.
+pub(crate) const LANE_RING: usize = 32 * 1024;
+pub(crate) const LANE: usize = LANE_SLOTS * SLOT + LANE_RING;
+
+/// Staging streams of a rank; a large message takes one for as long as it travels.
+pub(crate) const STREAMS: usize = 8;
+/// Staging bytes of a stream.
+pub(crate) const STREAM_RING: usize = 1024 * 1024;
+pub(crate) const STREAM: usize = PAGE + STREAM_RING;
+
+/// Communicators that can have cells at one time; the others' collectives run as schedules.
+pub(crate) const CELL_BLOCKS: usize = 64;
+/// A rank's part of a cell block: a control page and its buffers. What is inside is coll's.
+pub(crate) const CELL_AREA: usize = 256 * 1024;
+
+/// Wait records of a rank, one for each blocked thread.
+pub(crate) const WAIT_RECORDS: usize = 8;
+/// Entries of a wait record.
+pub(crate) const WAIT_ENTRIES: usize = 16;
+
+/// Offsets inside the header page.
+pub(crate) mod header {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 8;
+    pub(crate) const RANKS: usize = 12;
+    /// A hash of the crate's version: two programs of one job must be built with the same Tercio.
+    pub(crate) const BUILD: usize = 16;
+    pub(crate) const CLAIMED_CORES: usize = 24;
+    pub(crate) const ABORT: usize = 128;
+    pub(crate) const FIRST_FAILED: usize = 256;
+    pub(crate) const AWAKE: usize = 384;
+    pub(crate) const DEPARTURES: usize = 512;
+    pub(crate) const NEXT_CONTEXT: usize = 640;
+    /// One bit a block.
+    pub(crate) const CELL_BITMAP: usize = 768;
+}
+
+/// Offsets inside a rank page.
+pub(crate) mod rank {
+    pub(crate) const CLAIM: usize = 0;
+    pub(crate) const STATE: usize = 8;
+    pub(crate) const EXIT_CODE: usize = 12;
+    pub(crate) const SLEEP: usize = 128;
+    /// One bit for each local rank that has opened its lane to this one; set by the sender.
+    pub(crate) const OPEN_LANES: usize = 256;
+    pub(crate) const LAST_SITE: usize = 384;
+    pub(crate) const LAST_CALL: usize = 388;
+    pub(crate) const FAILURE: usize = 512;
+    pub(crate) const PANIC: usize = 1536;
+    pub(crate) const REPORT: usize = 1024;
+    pub(crate) const WAITS: usize = 2560;
+}
+
+/// A wait record: {epoch u64, state u32, entries u32, overflow u32, pad} then the entries.
+pub(crate) const WAIT_ENTRY: usize = 32;
+pub(crate) const WAIT_RECORD: usize = 32 + WAIT_ENTRIES * WAIT_ENTRY;
+const _: () = assert!(rank::WAITS + WAIT_RECORDS * WAIT_RECORD <= RANK_PAGE);
+const _: () = assert!(rank::OPEN_LANES + MAX_LOCAL_RANKS / 8 <= rank::LAST_SITE);
+const _: () = assert!(
+    rank::FAILURE + rank::REPORT <= rank::PANIC && rank::PANIC + rank::REPORT <= rank::WAITS
+);
+const _: () = assert!(
+    SITE_TABLE.is_multiple_of(PAGE)
+        && LANE.is_multiple_of(PAGE)
+        && STREAM.is_multiple_of(PAGE)
+        && CELL_AREA.is_multiple_of(PAGE)
+);
+
+/// The offsets of a segment for `ranks` local ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Map {
+    ranks: usize,
+    counters: usize,
+    sites: usize,
+    credits: usize,
+    lanes: usize,
+    streams: usize,
+    cells: usize,
+    total: usize,
+}
+
+const fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE) * PAGE
+}
+
+impl Map {
+    /// The map for `ranks` ranks; at most [`MAX_LOCAL_RANKS`].
+    pub(crate) const fn new(ranks: usize) -> Map {
+        assert!(ranks >= 1 && ranks <= MAX_LOCAL_RANKS);
+        let counters = PAGE + ranks * RANK_PAGE;
+        let sites = counters + pages(2 * ranks * Self::counter_row(ranks));
+        let credits = sites + ranks * SITE_TABLE;
+        let lanes = credits + pages(ranks * ranks * LINE);
+        let streams = lanes + ranks * ranks * LANE;
+        let cells = streams + ranks * STREAMS * STREAM;
+        let total = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
+        Map {
+            ranks,
+            counters,
+            sites,
+            credits,
+            lanes,
+            streams,
+            cells,
+            total,
+        }
+    }
+
+    const fn counter_row(ranks: usize) -> usize {
+        (ranks * 8).div_ceil(LINE) * LINE
+    }
+
+    pub(crate) const fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    /// Bytes of the whole segment.
+    pub(crate) const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Bytes from the start that every rank touches: they are taken when the segment is made.
+    pub(crate) const fn always(&self) -> usize {
+        self.sites
+    }
+
+    pub(crate) const fn rank_page(&self, rank: usize) -> usize {
+        assert!(rank < self.ranks);
+        PAGE + rank * RANK_PAGE
+    }
+
+    /// Messages that `src` has started towards `dst`; written by `src`.
+    pub(crate) const fn sent(&self, src: usize, dst: usize) -> usize {
+        assert!(src < self.ranks && dst < self.ranks);
+        self.counters + src * Self::counter_row(self.ranks) + dst * 8
+    }
+
+    /// Messages from `src` that `dst` has taken out of the lane; written by `dst`.
+    pub(crate) const fn received(&self, dst: usize, src: usize) -> usize {
+        assert!(src < self.ranks && dst < self.ranks);
+        self.counters + (self.ranks + dst) * Self::counter_row(self.ranks) + src * 8
+    }
+
+    pub(crate) const fn site_table(&self, rank: usize) -> usize {
+        assert!(rank < self.ranks);
+        self.sites + rank * SITE_TABLE
+    }
+
+    /// The credit line of the lane from `src` to `dst`. A sender's credits stand side by side.
+    pub(crate) const fn credit(&self, src: usize, dst: usize) -> usize {
+        assert!(src < self.ranks && dst < self.ranks);
+        self.credits + (src * self.ranks + dst) * LINE
+    }
+
+    /// The slots of the lane from `src` to `dst`; the byte ring follows them.
+    pub(crate) const fn lane(&self, src: usize, dst: usize) -> usize {
+        assert!(src < self.ranks && dst < self.ranks);
+        self.lanes + (dst * self.ranks + src) * LANE
+    }
+
+    /// Stream `k` of `rank`: a control page, then the ring.
+    pub(crate) const fn stream(&self, rank: usize, k: usize) -> usize {
+        assert!(rank < self.ranks && k < STREAMS);
+        self.streams + (rank * STREAMS + k) * STREAM
+    }
+
+    /// The header page of a cell block; the areas of its members follow.
+    pub(crate) const fn cell_block(&self, block: usize) -> usize {
+        assert!(block < CELL_BLOCKS);
+        self.cells + block * (PAGE + self.ranks * CELL_AREA)
+    }
+
+    /// The area of member `member` (a rank of the communicator) in a cell block.
+    pub(crate) const fn cell_area(&self, block: usize, member: usize) -> usize {
+        assert!(member < self.ranks);
+        self.cell_block(block) + PAGE + member * CELL_AREA
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_do_not_overlap() {
+        for n in [1, 2, 3, 17, 128, MAX_LOCAL_RANKS] {
+            let map = Map::new(n);
+            let last = n - 1;
+            assert!(map.rank_page(last) + RANK_PAGE <= map.sent(0, 0));
+            assert!(map.sent(last, last) + 8 <= map.received(0, 0));
+            assert!(map.received(last, last) + 8 <= map.site_table(0));
+            assert!(map.site_table(last) + SITE_TABLE <= map.credit(0, 0));
+            assert!(map.credit(last, last) + LINE <= map.lane(0, 0));
+            assert!(map.lane(last, last) + LANE <= map.stream(0, 0));
+            assert!(map.stream(last, STREAMS - 1) + STREAM <= map.cell_block(0));
+            assert_eq!(
+                map.cell_area(CELL_BLOCKS - 1, last) + CELL_AREA,
+                map.total()
+            );
+            for offset in [
+                map.site_table(last),
+                map.lane(last, last),
+                map.stream(last, 0),
+                map.cell_area(1, last),
+            ] {
+                assert!(offset.is_multiple_of(PAGE));
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The memory that the ranks of one host share.
+use super::layout::{self, Map, PAGE};
+use crate::model::error::Result;
+use crate::model::{Error, ErrorClass};
+use crate::sys::mem;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use memmap2::MmapRaw;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A mapped segment. It hands out references to atomics and raw pointers, never a `&mut` or `&[u8]` to memory that others write.
+pub(crate) struct Segment {
+    map: MmapRaw,
+    layout: Map,
+    /// `None` for a segment that only threads of this process share.
+    fd: Option<OwnedFd>,
+}
+
+// SAFETY: the mapping lives as long as the value, and all access to it goes through atomics or raw copies whose protocols order them.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+/// Two programs of a job must be built with the same version of Tercio.
+fn build() -> u64 {
+    env!("CARGO_PKG_VERSION")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {
+            (h ^ b as u64).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}
+
+fn memory(what: &str, len: usize, error: &std::io::Error) -> Error {
+    let why = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM) => "the machine or its memory limit has no more",
+        Some(libc::EMFILE | libc::ENFILE) => "too many files are open; raise `ulimit -n`",
+        Some(libc::EFBIG) => "the file size limit is lower; raise `ulimit -f`",
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+            "the system call is forbidden here (a container's seccomp profile?)"
+        }
+        _ => "the system refused",
+    };
+    Error::new(
+        ErrorClass::Memory,
+        format!(
+            "cannot {what} ({} KiB): {why} ({error}); use fewer ranks or allow more memory",
+            len / 1024
+        ),
+    )
+}
+
+impl Segment {
+    /// A new segment for `ranks` ranks, held by a descriptor without a name.
+    pub(crate) fn create(ranks: usize) -> Result<Segment> {
+        let layout = Self::layout_for(ranks)?;
+        let total = layout.total();
+        let fd = mem::memfd(c"tercio-segment", total as u64)
+            .map_err(|e| memory("make the job's shared segment", total, &e))?;
+        let map = mem::map_shared(&fd, total)
+            .map_err(|e| memory("map the job's shared segment", total, &e))?;
+        let segment = Segment {
+            map,
+            layout,
+            fd: Some(fd),
+        };
+        segment.reserve(0, layout.always())?;
+        segment.write_header();
+        Ok(segment)
+    }
+
+    /// A new segment that threads of this process share.
+    pub(crate) fn private(ranks: usize) -> Result<Segment> {
+        let layout = Self::layout_for(ranks)?;
+        let map = mem::map_private(layout.total())
+            .map_err(|e| memory("map memory for the ranks", layout.total(), &e))?;
+        let segment = Segment {
+            map,
+            layout,
+            fd: None,
+        };
+        segment.write_header();
+        Ok(segment)
+    }
+
+    /// Maps the segment behind `fd` after checking that this version made it.
+    pub(crate) fn attach(fd: OwnedFd) -> Result<Segment> {
+        let join = |text: String| Error::new(ErrorClass::Join, text);
+        let strange = "the descriptor in TERCIO_SEGMENT_FD is not a job's segment; start the program by `tercio run`, and let wrappers \
+                       (sudo, ssh, env -i) keep descriptors and TERCIO_* variables";
+        let seals = mem::seals(&fd).map_err(|_| join(strange.to_string()))?;
+        let len = mem::file_len(&fd)
+            .map_err(|e| join(format!("cannot inspect the job's segment: {e}")))?
+            as usize;
+        if seals & libc::F_SEAL_SHRINK == 0 || len < PAGE {
+            return Err(join(strange.to_string()));
+        }
+        let head = mem::map_shared(&fd, PAGE)
+            .map_err(|e| memory("map the job's shared segment", PAGE, &e))?;
+        // SAFETY: the page is mapped, aligned and outlives the reads; the header's constants were written before any rank started.
+        let (magic, version, ranks, made_by) = unsafe {
+            let p = head.as_mut_ptr();
+            (
+                p.add(layout::header::MAGIC).cast::<u64>().read_volatile(),
+                p.add(layout::header::VERSION).cast::<u32>().read_volatile(),
+                p.add(layout::header::RANKS).cast::<u32>().read_volatile() as usize,
+                p.add(layout::header::BUILD).cast::<u64>().read_volatile(),
+            )
+        };
+        drop(head);
+        if magic != layout::MAGIC {
+            return Err(join(strange.to_string()));
+        }
+        if version != layout::LAYOUT_VERSION || made_by != build() {
+            return Err(join(format!(
+                "this program was built with tercio {} (segment layout {}), the launcher with another version (segment layout {version}); \
+                 build both with the same version of tercio",
+                env!("CARGO_PKG_VERSION"),
+                layout::LAYOUT_VERSION
+            )));
+        }
+        if ranks == 0 || ranks > layout::MAX_LOCAL_RANKS || Map::new(ranks).total() != len {
+            return Err(join(format!(
+                "the job's segment says {ranks} ranks, which does not fit its {len} bytes; it is damaged"
+            )));
+        }
+        let layout = Map::new(ranks);
+        let map = mem::map_shared(&fd, len)
+            .map_err(|e| memory("map the job's shared segment", len, &e))?;
+        Ok(Segment {
+            map,
+            layout,
+            fd: Some(fd),
+        })
+    }
+
+    fn layout_for(ranks: usize) -> Result<Map> {
+        if ranks == 0 || ranks > layout::MAX_LOCAL_RANKS {
+            let text = format!(
+                "{ranks} ranks on one host were asked for; it can be 1 to {}",
+                layout::MAX_LOCAL_RANKS
+            );
+            return Err(Error::new(ErrorClass::Arg, text));
+        }
+        Ok(Map::new(ranks))
+    }
+
+    fn write_header(&self) {
+        self.u64(layout::header::BUILD)
+            .store(build(), Ordering::Relaxed);
+        self.u32(layout::header::RANKS)
+            .store(self.layout.ranks() as u32, Ordering::Relaxed);
+        self.u32(layout::header::VERSION)
+            .store(layout::LAYOUT_VERSION, Ordering::Relaxed);
+        // Contexts 0 and 1 are the world's, 2 and 3 each rank's communicator with itself.
+        self.u32(layout::header::NEXT_CONTEXT)
+            .store(4, Ordering::Relaxed);
+        // Release: pairs with whatever hands the segment to other threads or processes (fork, thread start).
+        self.u64(layout::header::MAGIC)
+            .store(layout::MAGIC, Ordering::Release);
+    }
+
+    pub(crate) fn layout(&self) -> &Map {
+        &self.layout
+    }
+
+    pub(crate) fn ranks(&self) -> usize {
+        self.layout.ranks()
+    }
+
+    /// The descriptor to hand to ranks; `None` if only threads share it.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Takes memory for a range now: an error here instead of a bus error at the first touch. Idempotent; callers do it once per object.
+    pub(crate) fn reserve(&self, offset: usize, len: usize) -> Result<()> {
+        let Some(fd) = &self.fd else { return Ok(()) };
+        mem::allocate(fd, offset as u64, len as u64)
+            .map_err(|e| memory("take shared memory for messages", len, &e))
+    }
+
+    /// A pointer to `len` bytes at `offset`. Panics if they are not all inside: offsets come from [`Map`], never from a peer unchecked.
+    #[inline]
+    pub(crate) fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset <= self.layout.total() && len <= self.layout.total() - offset);
+        // SAFETY: in bounds by the assertion; the mapping is `total` bytes long.
+        unsafe { self.map.as_mut_ptr().add(offset) }
+    }
+
+    /// The 32-bit atomic at `offset`.
+    #[inline]
+    pub(crate) fn u32(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4));
+        // SAFETY: in bounds (checked by `at`), aligned, lives as long as `self`, and everybody accesses it atomically.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+    }
+
+    /// The 64-bit atomic at `offset`.
+    #[inline]
+    pub(crate) fn u64(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8));
+        // SAFETY: as for `u32`.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_found_again_by_its_descriptor() {
+        let made = Segment::create(3).unwrap();
+        made.u32(layout::header::CLAIMED_CORES)
+            .store(7, Ordering::Relaxed);
+        let fd = made.fd().unwrap().try_clone_to_owned().unwrap();
+        let found = Segment::attach(fd).unwrap();
+        assert_eq!(found.ranks(), 3);
+        assert_eq!(
+            found
+                .u32(layout::header::CLAIMED_CORES)
+                .load(Ordering::Relaxed),
+            7
+        );
+    }
+
+    #[test]
+    fn strange_descriptors_get_a_sentence() {
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let text = Segment::attach(file).err().unwrap().to_string();
+        assert!(text.contains("not a job's segment"), "{text}");
+        let other = Segment::create(1).unwrap();
+        other
+            .u32(layout::header::VERSION)
+            .store(99, Ordering::Relaxed);
+        let fd = other.fd().unwrap().try_clone_to_owned().unwrap();
+        let text = Segment::attach(fd).err().unwrap().to_string();
+        assert!(text.contains("another version"), "{text}");
+        assert!(
+            Segment::create(0)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("1 to 1024")
+        );
+    }
+}

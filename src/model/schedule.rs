@@ -1,0 +1,40 @@
+//! A collective as data: rounds of transfers, and what is computed between them.
+//!
+//! A schedule works on one scratch buffer of packed bytes. The engine runs it (engine/schedule.rs); so can a simulator.
+use core::ops::Range;
+
+/// One message of a round. Peers are ranks of the communicator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transfer {
+    Send { to: usize, part: Range<usize> },
+    Receive { from: usize, part: Range<usize> },
+}
+
+/// One local step; all ranges lie in the scratch buffer and have the same length where there are two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    Copy {
+        from: Range<usize>,
+        to: usize,
+    },
+    /// `inout = input op inout`, where `input` comes from lower ranks than `inout`. The ranges do not overlap.
+    Combine {
+        input: Range<usize>,
+        inout: Range<usize>,
+    },
+}
+
+/// All transfers of a round are started together; its local steps run in order when all of them are complete; then the next round starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Round {
+    pub(crate) transfers: Vec<Transfer>,
+    pub(crate) then: Vec<Local>,
+}
+
+/// What one rank does in a collective.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// Bytes of the scratch buffer.
+    pub(crate) scratch: usize,
+    pub(crate) rounds: Vec<Round>,
+}
