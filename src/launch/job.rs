@@ -127,6 +127,7 @@ pub struct Job {
     pub(super) output: Output,
     pub(super) verbose: bool,
     pub(super) foreign_names: bool,
+    pub(super) removed: Vec<OsString>,
 }
 
 impl Default for Job {
@@ -147,6 +148,7 @@ impl Job {
             output: Output::default(),
             verbose: false,
             foreign_names: false,
+            removed: Vec::new(),
         }
     }
 
@@ -195,6 +197,12 @@ impl Job {
     /// Whether ranks also get rank and size under the names that Open MPI, hydra and torch use, for scripts that read them.
     pub fn foreign_names(mut self, set: bool) -> Job {
         self.foreign_names = set;
+        self
+    }
+
+    /// A variable of the caller's environment that ranks do not inherit; a program's own variables still count.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Job {
+        self.removed.push(name.into());
         self
     }
 

@@ -1,0 +1,311 @@
+//! The command line of `tercio run`. Two families of launchers have taught people's fingers two sets of names; both are accepted
+//! here, with one dash or two, and none is deprecated. `spelling` brings every word to the one form that the struct below
+//! declares; `split` finds the programs. Reading a command line touches nothing outside it.
+mod spelling;
+mod split;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+
+use crate::sentence::Sentence;
+
+pub(crate) use split::Stretch;
+
+/// What the options before one program say. Options about the job as a whole count wherever they stand; the last one rules.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tercio",
+    bin_name = "tercio run",
+    version,
+    about = "Start ranks of a program on this host; if one of them fails, end all and say which, where and why.",
+    override_usage = "tercio run [OPTIONS] [--] PROGRAM [ARGUMENTS] [: [OPTIONS] PROGRAM [ARGUMENTS]] ...\n       \
+                      tercio run [OPTIONS] --example NAME [--] [ARGUMENTS]",
+    after_help = AFTER_HELP,
+    args_override_self = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Options {
+    /// Ranks of this program [default: one for each usable core]
+    #[arg(short = 'n', long = "n", visible_alias = "np", value_name = "N", value_parser = ranks)]
+    pub ranks: Option<usize>,
+
+    /// Ranks on each host; as there is one host, the number of ranks where -n does not give it
+    #[arg(short = 'N', long = "npernode", value_name = "N", value_parser = ranks)]
+    pub per_host: Option<usize>,
+
+    /// Give this program's ranks a variable: with a value, or with the launcher's own
+    #[arg(short = 'x', value_name = "NAME[=VALUE]")]
+    pub x: Vec<OsString>,
+
+    // The value names are two, because `spelling` joins two words to NAME=VALUE before clap sees them.
+    /// Give the ranks of all programs a variable (-env: of this program)
+    #[arg(long = "genv", value_name = "NAME> <VALUE")]
+    pub genv: Vec<OsString>,
+
+    /// Start this program's ranks in another directory
+    #[arg(long = "wdir", visible_alias = "wd", value_name = "DIR")]
+    pub wdir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub build: Build,
+
+    #[command(flatten)]
+    pub job: JobOptions,
+
+    /// The program and its arguments
+    #[arg(last = true, hide = true)]
+    pub words: Vec<OsString>,
+}
+
+/// What cargo builds before the ranks start.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Built by cargo first")]
+pub(crate) struct Build {
+    /// Run this example
+    #[arg(long, value_name = "NAME", conflicts_with = "bin")]
+    pub example: Option<String>,
+
+    /// Run this binary
+    #[arg(long, value_name = "NAME")]
+    pub bin: Option<String>,
+
+    /// Of this package; alone: its only binary
+    #[arg(short = 'p', long, value_name = "NAME")]
+    pub package: Option<String>,
+
+    /// Build it in release mode [default: as the launcher itself was built]
+    #[arg(long, conflicts_with = "profile")]
+    pub release: bool,
+
+    /// Build it in this profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// Build it with these features
+    #[arg(long, value_name = "LIST")]
+    pub features: Vec<String>,
+}
+
+/// What concerns the job as a whole.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The whole job")]
+pub(crate) struct JobOptions {
+    /// Begin each line of output with the rank it came from
+    #[arg(short = 'l', long = "tag-output", visible_alias = "prefix")]
+    pub tag: bool,
+
+    /// Write each rank's output to files in this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub output_filename: Option<PathBuf>,
+
+    /// The rank that gets standard input [default: 0]
+    #[arg(long, value_name = "RANK|none", value_parser = stdin)]
+    pub stdin: Option<Input>,
+
+    /// Give each rank a core of its own if every rank can have one, or bind none [default: core]
+    #[arg(long, value_name = "core|none", value_parser = binding)]
+    pub bind_to: Option<Binding>,
+
+    /// End the job after this time (exit code 124)
+    #[arg(long, value_name = "SECONDS", value_parser = time_limit)]
+    pub timeout: Option<Duration>,
+
+    /// When the job is ended, the time from TERM to KILL [default: 2]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub grace: Option<Duration>,
+
+    /// Write how the job ended to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub verdict: Option<PathBuf>,
+
+    /// Accepted: more ranks than cores are always allowed
+    #[arg(long)]
+    pub oversubscribe: bool,
+
+    /// Give ranks the variables of Open MPI, hydra and torch too (OMPI_COMM_WORLD_RANK, PMI_RANK, RANK ...)
+    #[arg(long)]
+    pub foreign_names: bool,
+
+    /// Show the plan and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Say what is started, where, and what was decided
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+}
+
+const AFTER_HELP: &str = "\
+Options may be written with one dash or two, with a space or with '=': -np 4,
+--np 4, --np=4. Many other names that mpirun and mpiexec know are understood.
+The first word that is no option ends the options; what follows belongs to the
+program. A lone ':' begins the next program of the same job.
+
+Exit code: that of the first rank that failed on its own, 128+N for signal N;
+  120 Tercio ended the job, and no rank has a code of its own
+  124 time limit               125 the launcher's own failure
+  126 cannot be executed       127 not found
+  130 interrupted (Ctrl-C)     143 terminated
+
+Examples:
+  tercio run -n 4 ./program input.txt
+  tercio run -n 4 --example wordcount -- README.md
+  tercio run -n 1 ./reader : -n 3 ./worker
+  tercio run -n 4 -l --timeout 60 --verdict end.json ./program";
+
+/// Where standard input goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Rank(usize),
+    None,
+}
+
+/// Whether ranks are bound to cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    Core,
+    None,
+}
+
+fn ranks(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("a job needs at least one rank".into()),
+        Ok(ranks) => Ok(ranks),
+        Err(_) => Err("the number of ranks is a whole number, such as 4".into()),
+    }
+}
+
+fn stdin(text: &str) -> Result<Input, String> {
+    match text {
+        "none" => Ok(Input::None),
+        "all" => Err("one rank reads standard input, not all; name the rank and let it broadcast what it reads".into()),
+        _ => text.parse().map(Input::Rank).map_err(|_| "give the rank that reads standard input, or none".into()),
+    }
+}
+
+fn binding(text: &str) -> Result<Binding, String> {
+    match text {
+        "core" => Ok(Binding::Core),
+        "none" => Ok(Binding::None),
+        _ => Err("ranks can be bound to cores or not at all; give core or none".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "give a time in seconds, such as 10 or 0.5")?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| "give a time in seconds that is not negative".into())
+}
+
+fn time_limit(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => {
+            Err("a job without any time cannot run; give a time above 0 seconds".into())
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// What reading a command line came to, if not a sentence about what is wrong with it.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// The programs in order, and remarks for the user about options that have no effect here.
+    Programs(Vec<Options>, Vec<String>),
+    /// Help or version was asked for.
+    Text(String),
+}
+
+/// Reads the words after `tercio run`.
+pub(crate) fn read(words: Vec<OsString>) -> Result<Reading, Sentence> {
+    let mut command = Options::command();
+    command.build();
+    let split = split::split(&command, words)?;
+    let mut programs = Vec::new();
+    for stretch in split.stretches {
+        match parse(stretch)? {
+            Reading::Text(text) => return Ok(Reading::Text(text)),
+            Reading::Programs(options, _) => programs.extend(options),
+        }
+    }
+    Ok(Reading::Programs(programs, split.remarks))
+}
+
+fn parse(stretch: Stretch) -> Result<Reading, Sentence> {
+    use clap::error::ErrorKind;
+    let words = std::iter::once("tercio run".into())
+        .chain(stretch.options)
+        .chain(std::iter::once("--".into()));
+    let parsed = Options::command()
+        .try_get_matches_from(words.chain(stretch.program))
+        .and_then(|mut matches| Options::from_arg_matches_mut(&mut matches));
+    match parsed {
+        Ok(options) => Ok(Reading::Programs(vec![options], Vec::new())),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            ) =>
+        {
+            Ok(Reading::Text(error.render().to_string()))
+        }
+        Err(error) => Err(describe(&error)),
+    }
+}
+
+/// clap's finding as one sentence.
+fn describe(error: &clap::Error) -> Sentence {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" and "),
+        _ => String::new(),
+    };
+    // "--n <N>" and "-x <NAME[=VALUE]>": the option as people write it.
+    let option = |kind| {
+        let shown = text(kind);
+        let name = shown
+            .split([' ', '='])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        if name.len() == 3 {
+            name[1..].to_owned()
+        } else {
+            name
+        }
+    };
+    let said = match error.kind() {
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!(
+                "{} {}: {why}",
+                option(ContextKind::InvalidArg),
+                text(ContextKind::InvalidValue)
+            )
+        }
+        ErrorKind::ArgumentConflict => {
+            let (one, other) = (
+                option(ContextKind::InvalidArg),
+                option(ContextKind::PriorArg),
+            );
+            format!("{one} and {other} contradict each other; give one of them")
+        }
+        ErrorKind::TooManyValues => format!("{} takes no value", option(ContextKind::InvalidArg)),
+        ErrorKind::InvalidUtf8 => "an option's value is not valid UTF-8".into(),
+        _ => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned(),
+    };
+    Sentence::usage(said)
+}

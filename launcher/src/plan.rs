@@ -1,0 +1,298 @@
+//! What a command line comes to: which rank runs what, where, with what around it. `--dry-run` shows it; `run` carries it out.
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cargo::Target;
+use crate::options::{Binding, Input, Options};
+use crate::sentence::Sentence;
+
+/// TERM to KILL, unless `--grace` says otherwise.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A job, as asked for.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub programs: Vec<Program>,
+    pub tag: bool,
+    pub output: Option<PathBuf>,
+    pub stdin: Input,
+    pub binding: Binding,
+    pub timeout: Option<Duration>,
+    pub grace: Duration,
+    pub verdict: Option<PathBuf>,
+    pub verbose: bool,
+    pub foreign_names: bool,
+    pub dry_run: bool,
+    /// For the user: what was asked for in vain.
+    pub remarks: Vec<String>,
+    cores: usize,
+}
+
+/// The ranks that run the same program.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub first: usize,
+    pub ranks: usize,
+    pub what: What,
+    pub args: Vec<OsString>,
+    pub env: BTreeMap<OsString, OsString>,
+    pub wdir: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Command(OsString),
+    /// What cargo builds.
+    Target(Target),
+}
+
+/// What a plan takes from the process that makes it.
+pub(crate) struct Surroundings<'a> {
+    pub cores: usize,
+    pub variable: &'a dyn Fn(&OsStr) -> Option<OsString>,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        programs: Vec<Options>,
+        remarks: Vec<String>,
+        around: &Surroundings,
+    ) -> Result<Plan, Sentence> {
+        let alone = programs.len() == 1;
+        let mut plan = Plan {
+            programs: Vec::new(),
+            tag: false,
+            output: None,
+            stdin: Input::Rank(0),
+            binding: Binding::Core,
+            timeout: None,
+            grace: GRACE,
+            verdict: None,
+            verbose: false,
+            foreign_names: false,
+            dry_run: false,
+            remarks,
+            cores: around.cores,
+        };
+        let mut global = BTreeMap::new();
+        for options in programs {
+            plan.settle(&options);
+            for word in &options.genv {
+                global.extend(plan.variable(word, around)?);
+            }
+            let program = plan.place(options, alone, around)?;
+            plan.programs.push(program);
+        }
+        for program in &mut plan.programs {
+            for (name, value) in &global {
+                program
+                    .env
+                    .entry(name.clone())
+                    .or_insert_with(|| value.clone());
+            }
+        }
+        match plan.stdin {
+            Input::Rank(rank) if rank >= plan.ranks() => Err(Sentence::usage(format!(
+                "--stdin {rank}: the job has {}, numbered from 0; give one of them, or none",
+                count(plan.ranks(), "rank")
+            ))),
+            _ => Ok(plan),
+        }
+    }
+
+    /// All ranks of the job.
+    pub(crate) fn ranks(&self) -> usize {
+        self.programs.iter().map(|program| program.ranks).sum()
+    }
+
+    /// What the options say about the job as a whole.
+    fn settle(&mut self, options: &Options) {
+        let job = &options.job;
+        self.tag |= job.tag;
+        self.verbose |= job.verbose;
+        self.foreign_names |= job.foreign_names;
+        self.dry_run |= job.dry_run;
+        self.stdin = job.stdin.unwrap_or(self.stdin);
+        self.binding = job.bind_to.unwrap_or(self.binding);
+        self.grace = job.grace.unwrap_or(self.grace);
+        self.timeout = job.timeout.or(self.timeout);
+        self.output = job.output_filename.clone().or(self.output.take());
+        self.verdict = job.verdict.clone().or(self.verdict.take());
+        let needless = "--oversubscribe is not needed: more ranks than cores are always allowed";
+        if job.oversubscribe && !self.remarks.iter().any(|remark| remark == needless) {
+            self.remarks.push(needless.into());
+        }
+    }
+
+    fn place(
+        &mut self,
+        options: Options,
+        alone: bool,
+        around: &Surroundings,
+    ) -> Result<Program, Sentence> {
+        let number = self.programs.len() + 1;
+        let mut words = options.words.into_iter();
+        let what = match Target::from_options(options.build)? {
+            Some(target) => What::Target(target),
+            None => match words.next() {
+                Some(command) if command.is_empty() => {
+                    return Err(Sentence::usage("the program's name is empty"));
+                }
+                Some(command) => What::Command(command),
+                None if alone => {
+                    return Err(Sentence::usage(
+                        "no program is given; for example: tercio run -n 4 ./program",
+                    ));
+                }
+                None => {
+                    let what = format!("no program is given for part {number} of the command line");
+                    return Err(Sentence::usage(what + "; a lone ':' separates programs"));
+                }
+            },
+        };
+        let ranks = match options.ranks.or(options.per_host) {
+            Some(ranks) => ranks,
+            None if alone => around.cores,
+            None => {
+                return Err(Sentence::usage(format!(
+                    "of several programs each needs its number of ranks; give -n N in part {number} of the command line"
+                )));
+            }
+        };
+        let mut env = BTreeMap::new();
+        for word in &options.x {
+            env.extend(self.variable(word, around)?);
+        }
+        Ok(Program {
+            first: self.ranks(),
+            ranks,
+            what,
+            args: words.collect(),
+            env,
+            wdir: options.wdir,
+        })
+    }
+
+    /// `NAME=VALUE`, or `NAME` with the value that the launcher has.
+    fn variable(
+        &mut self,
+        word: &OsStr,
+        around: &Surroundings,
+    ) -> Result<Option<(OsString, OsString)>, Sentence> {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = word.as_bytes();
+        let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
+            Some(at) => (
+                OsStr::from_bytes(&bytes[..at]),
+                Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned()),
+            ),
+            None => (word, (around.variable)(word)),
+        };
+        if name.is_empty() {
+            return Err(Sentence::usage(format!(
+                "{}: the variable has no name",
+                quoted(word)
+            )));
+        }
+        if value.is_none() {
+            self.remarks.push(format!(
+                "-x {0} passes nothing on: the launcher has no variable {0}",
+                name.to_string_lossy()
+            ));
+        }
+        Ok(value.map(|value| (name.to_owned(), value)))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} on this host, which has {}",
+            count(self.ranks(), "rank"),
+            count(self.cores, "usable core")
+        )?;
+        for program in &self.programs {
+            write!(f, "{program}")?;
+        }
+        match (&self.output, self.tag) {
+            (Some(directory), true) => writeln!(
+                f,
+                "output: files in {}, labelled by rank",
+                quoted(directory.as_os_str())
+            )?,
+            (Some(directory), false) => {
+                writeln!(f, "output: files in {}", quoted(directory.as_os_str()))?
+            }
+            (None, true) => writeln!(f, "output: labelled by rank")?,
+            (None, false) => writeln!(f, "output: as it comes, in whole lines")?,
+        }
+        match self.stdin {
+            Input::Rank(rank) => writeln!(f, "input: to rank {rank}")?,
+            Input::None => writeln!(f, "input: to no rank")?,
+        }
+        match self.binding {
+            Binding::Core => {
+                writeln!(f, "binding: a core for each rank, if there is one for each")?
+            }
+            Binding::None => writeln!(f, "binding: none")?,
+        }
+        match self.timeout {
+            Some(limit) => writeln!(f, "time limit: {} s", limit.as_secs_f64())?,
+            None => writeln!(f, "time limit: none")?,
+        }
+        writeln!(f, "grace: {} s", self.grace.as_secs_f64())?;
+        if self.foreign_names {
+            writeln!(f, "variables: those of Open MPI, hydra and torch too")?;
+        }
+        if let Some(file) = &self.verdict {
+            writeln!(f, "verdict: {}", quoted(file.as_os_str()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ranks {
+            1 => write!(f, "rank {}:", self.first)?,
+            ranks => write!(f, "ranks {}-{}:", self.first, self.first + ranks - 1)?,
+        }
+        match &self.what {
+            What::Command(command) => write!(f, " {}", quoted(command))?,
+            What::Target(target) => write!(f, " {target}")?,
+        }
+        for word in &self.args {
+            write!(f, " {}", quoted(word))?;
+        }
+        writeln!(f)?;
+        if let What::Target(target) = &self.what {
+            writeln!(f, "  built by: cargo {}", target.arguments().join(" "))?;
+        }
+        if let Some(directory) = &self.wdir {
+            writeln!(f, "  in: {}", quoted(directory.as_os_str()))?;
+        }
+        for (name, value) in &self.env {
+            writeln!(f, "  with: {}={}", name.to_string_lossy(), quoted(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// "1 rank", "4 ranks".
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A word as a shell would have to be given it.
+fn quoted(word: &OsStr) -> String {
+    let text = word.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

@@ -1,0 +1,147 @@
+//! `tercio run`: reads the command line, builds what is to be built, runs the job and shows how it ended.
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
+use std::num::NonZero;
+use std::path::Path;
+
+use tercio::launch::{Bind, Job, Outcome, Output, Program, Stdin};
+
+use crate::environment;
+use crate::options::{self, Binding, Input, Reading};
+use crate::plan::{Plan, Surroundings, What};
+use crate::sentence::Sentence;
+use crate::signals::Signals;
+
+/// Runs a job as the words after `tercio run` say; the exit code.
+pub(crate) fn main(words: Vec<OsString>) -> i32 {
+    match read_and_run(words) {
+        Ok(code) => code,
+        Err(sentence) => {
+            eprintln!("tercio: {sentence}");
+            sentence.code
+        }
+    }
+}
+
+fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
+    let plan = match options::read(words)? {
+        Reading::Text(text) => {
+            print(&text);
+            return Ok(0);
+        }
+        Reading::Programs(programs, remarks) => {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            Plan::new(
+                programs,
+                remarks,
+                &Surroundings {
+                    cores,
+                    variable: &|name| std::env::var_os(name),
+                },
+            )?
+        }
+    };
+    for remark in &plan.remarks {
+        eprintln!("tercio: {remark}");
+    }
+    if plan.dry_run {
+        print(&plan.to_string());
+        return Ok(0);
+    }
+    if let Some(file) = &plan.verdict {
+        // Before anything runs: a job of hours must not end without its verdict for a misspelt directory.
+        let opened = OpenOptions::new().append(true).create(true).open(file);
+        opened.map_err(|error| unwritable(file, &error))?;
+    }
+    let ended = run(&plan);
+    if let Some(file) = &plan.verdict {
+        let json = match &ended {
+            Ok(outcome) => json(outcome),
+            Err(sentence) => serde_json::json!({ "code": sentence.code, "by": "launcher", "cause": sentence.text }).to_string(),
+        };
+        std::fs::write(file, json + "\n").map_err(|error| unwritable(file, &error))?;
+    }
+    let outcome = ended?;
+    if let Some(verdict) = &outcome.verdict {
+        eprint!("{}", verdict.text());
+    }
+    Ok(outcome.code)
+}
+
+fn run(plan: &Plan) -> Result<Outcome, Sentence> {
+    let job = job(plan)?;
+    let signals = Signals::catch()
+        .map_err(|error| Sentence::own(format!("cannot catch signals: {error}")))?;
+    let running = job.start().map_err(|error| Sentence {
+        text: error.to_string(),
+        code: error.code(),
+    })?;
+    signals.deliver_to(running.handle());
+    Ok(running.wait())
+}
+
+/// The job that a plan describes; builds what cargo is to build.
+fn job(plan: &Plan) -> Result<Job, Sentence> {
+    let terminal = std::io::stdin().is_terminal();
+    let mut job = Job::new()
+        .grace(plan.grace)
+        .verbose(plan.verbose)
+        .foreign_names(plan.foreign_names)
+        .bind(match plan.binding {
+            Binding::Core => Bind::Core,
+            Binding::None => Bind::None,
+        })
+        .stdin(match plan.stdin {
+            Input::None => Stdin::None,
+            Input::Rank(rank) if terminal => Stdin::Forward { rank },
+            Input::Rank(rank) => Stdin::Inherit { rank },
+        })
+        .output(match &plan.output {
+            Some(path) => Output::Directory {
+                path: path.clone(),
+                tag: plan.tag,
+            },
+            None => Output::Inherit { tag: plan.tag },
+        });
+    if let Some(limit) = plan.timeout {
+        job = job.timeout(limit);
+    }
+    let changes = environment::changes();
+    for (name, _) in &changes {
+        job = job.env_remove(name);
+    }
+    for part in &plan.programs {
+        let command = match &part.what {
+            What::Command(command) => command.clone(),
+            What::Target(target) => target.build(plan.verbose)?.into(),
+        };
+        let mut program = Program::new(command, part.ranks).args(part.args.iter().cloned());
+        program.wdir = part.wdir.clone();
+        let kept = changes
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+        program.env = kept.chain(part.env.clone()).collect();
+        job = job.program(program);
+    }
+    Ok(job)
+}
+
+fn json(outcome: &Outcome) -> String {
+    match &outcome.verdict {
+        Some(verdict) => verdict.json(),
+        None => serde_json::json!({ "code": outcome.code }).to_string(),
+    }
+}
+
+fn unwritable(file: &Path, error: &std::io::Error) -> Sentence {
+    Sentence::own(format!(
+        "--verdict {}: cannot write there: {error}",
+        file.display()
+    ))
+}
+
+/// To standard output; nobody is told of a reader that left early.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
