@@ -1,8 +1,13 @@
 //! Who am I: identity, wire-up, the segments and their control page.
 
+pub(crate) mod claim;
 pub(crate) mod control;
+pub(crate) mod identity;
 pub(crate) mod layout;
+pub(crate) mod leave;
+pub(crate) mod lifeline;
 pub(crate) mod segment;
 
+pub(crate) use claim::Membership;
 pub(crate) use control::{Control, FailureKind, RankState};
 pub(crate) use segment::Segment;

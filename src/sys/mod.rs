@@ -1,8 +1,11 @@
 //! Every call to the operating system, each behind a safe, typed wrapper.
 //! Nothing here knows of ranks, messages or jobs.
 
+pub(crate) mod cpu;
+pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod mem;
+pub(crate) mod process;
 
 /// The calling thread's last operating-system error as words for a sentence.
 pub(crate) fn last_error() -> std::io::Error {

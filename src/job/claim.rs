@@ -1,0 +1,276 @@
+//! Becoming the rank that the environment says: one process only, known to the agent from then on.
+use super::identity::{self, Identity, join};
+use super::{Control, FailureKind, RankState, Segment, leave, lifeline};
+use crate::model::error::Result;
+use crate::sys::{fd, process};
+use core::sync::atomic::Ordering;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// What a claimant sends to its agent, together with its end of the lifeline and its own pidfd.
+pub(crate) const CLAIM: &[u8] = b"tercio claim 1";
+
+/// This process as a member of a job: the segment, and which rank it is there.
+pub(crate) struct Membership {
+    segment: Arc<Segment>,
+    rank: usize,
+    /// `None` for a program on its own.
+    agent: Option<u32>,
+    job: String,
+}
+
+/// The word in the segment that names a process for good.
+pub(crate) fn claim_word(pid: u32, start_time: u64) -> u64 {
+    (pid as u64) << 32 | start_time & 0xffff_ffff
+}
+
+impl Membership {
+    /// Joins the job that the environment names, as the rank that it names; alone without one.
+    ///
+    /// # Errors
+    /// A sentence when this process cannot be that rank: another one is already, the descriptors were closed, the launcher is of
+    /// another version, or a launcher of another make started several of us.
+    pub(crate) fn join() -> Result<Membership> {
+        match identity::identify(|name| std::env::var(name).ok())? {
+            Some(identity) => Membership::claim(identity),
+            None => Membership::alone(),
+        }
+    }
+
+    fn alone() -> Result<Membership> {
+        let segment = Arc::new(Segment::private(1)?);
+        segment
+            .control()
+            .claimed_cores()
+            .store(1, Ordering::Relaxed);
+        segment.control().set_state(0, RankState::Active);
+        Ok(Membership {
+            segment,
+            rank: 0,
+            agent: None,
+            job: String::new(),
+        })
+    }
+
+    fn claim(identity: Identity) -> Result<Membership> {
+        let Identity { rank, size, .. } = identity;
+        if !fd::is_socket(identity.claim) {
+            return Err(closed(&identity, identity::CLAIM_FD));
+        }
+        let segment =
+            fd::inherited(identity.segment).map_err(|_| closed(&identity, identity::SEGMENT_FD))?;
+        let segment = Segment::attach(segment)?;
+        if segment.ranks() != size {
+            return Err(join(format!(
+                "{}={size}, but the job's segment is for {} ranks; only `tercio run` sets it",
+                identity::SIZE,
+                segment.ranks()
+            )));
+        }
+        let control = segment.control();
+        if control.state(rank).is_gone() {
+            return Err(join(format!(
+                "rank {rank} of this job {}; a program that joins a job must be started before its rank's first process ends",
+                control.state(rank).words()
+            )));
+        }
+        let me = claim_word(
+            process::id(),
+            process::start_time(process::id()).unwrap_or(0),
+        );
+        if let Err(other) =
+            control
+                .claim(rank)
+                .compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire)
+        {
+            return Err(join(format!(
+                "rank {rank} of this job is process {} already, and this is process {}; a rank is one process that initializes once: start \
+                 one program for each rank, or unset {} for a program that is to run alone",
+                other >> 32,
+                process::id(),
+                identity::RANK
+            )));
+        }
+        let claim =
+            fd::inherited(identity.claim).map_err(|_| closed(&identity, identity::CLAIM_FD))?;
+        let agent = fd::peer(claim.as_fd()).ok();
+        let lifeline = introduce(&claim).map_err(|error| {
+            join(format!("rank {rank} cannot reach its agent ({error}); the job has ended, or a container hides it"))
+        })?;
+        lifeline::hold(lifeline).map_err(|error| {
+            join(format!("rank {rank} cannot start its lifeline thread ({error}); raise the limit of processes (`ulimit -u`)"))
+        })?;
+        control.set_state(rank, RankState::Active);
+        Ok(Membership {
+            segment: Arc::new(segment),
+            rank,
+            agent,
+            job: identity.job,
+        })
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(crate) fn control(&self) -> Control<'_> {
+        self.segment.control()
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.segment.ranks()
+    }
+
+    /// The process id of the agent that started this rank; `None` for a program on its own.
+    pub(crate) fn agent(&self) -> Option<u32> {
+        self.agent
+    }
+
+    /// The job's name for messages; empty for a program on its own.
+    pub(crate) fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Says goodbye: this rank is finalized, and its process may end as it likes.
+    pub(crate) fn goodbye(&self) {
+        self.control().set_state(self.rank, RankState::Finalized);
+    }
+
+    /// Ends the job because of this rank: records why, raises the abort word and ends this process at once with `code`.
+    pub(crate) fn fail(&self, kind: FailureKind, code: i32, text: &str) -> ! {
+        if self.agent.is_none() && kind != FailureKind::Panic {
+            // Nobody else will tell; a panic has told for itself.
+            eprintln!("tercio: {text}");
+        }
+        self.control().record_failure(self.rank, kind, code, text);
+        self.control().raise_abort();
+        process::exit_now(code)
+    }
+
+    /// Leaves a job that is ending: see [`leave::leave`].
+    pub(crate) fn leave(&self) -> ! {
+        leave::leave()
+    }
+
+    /// Has every panic of this process noted on the control page before what the program does about panics. It ends nothing: a panic
+    /// may be caught.
+    pub(crate) fn note_panics(self: &Arc<Self>) {
+        let me = Arc::downgrade(self);
+        let next = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if let Some(me) = me.upgrade() {
+                me.control().record_panic(me.rank, &panic_record(info));
+            }
+            next(info);
+        }));
+    }
+}
+
+/// A panic as the control page keeps it: the place on the first line, then the text.
+fn panic_record(info: &std::panic::PanicHookInfo<'_>) -> String {
+    let place = info
+        .location()
+        .map(|at| format!("{}:{}", at.file(), at.line()))
+        .unwrap_or_default();
+    let payload = info.payload();
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    format!("{place}\n{}", text.unwrap_or("(a value that is no text)"))
+}
+
+fn closed(identity: &Identity, name: &str) -> crate::model::Error {
+    join(format!(
+        "rank {} cannot join its job: the descriptor in {name} is not open in this process; a wrapper closed it (sudo closes all, ssh and \
+         containers hand none on), or this program was started by one that is the rank already (then unset {} to run it alone)",
+        identity.rank,
+        identity::RANK
+    ))
+}
+
+/// Hands the agent one end of a new lifeline and a pidfd of this process; the other end.
+fn introduce(claim: &OwnedFd) -> std::io::Result<OwnedFd> {
+    let (mine, theirs) = fd::packet_pair()?;
+    let me = process::open(process::id())?;
+    fd::send_descriptors(claim.as_fd(), CLAIM, &[theirs.as_fd(), me.as_fd()])?;
+    Ok(mine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    fn identity(segment: &Segment, claim: OwnedFd, rank: usize) -> Identity {
+        let fd = segment
+            .fd()
+            .unwrap()
+            .try_clone_to_owned()
+            .unwrap()
+            .into_raw_fd();
+        Identity {
+            rank,
+            size: segment.ranks(),
+            segment: fd,
+            claim: claim.into_raw_fd(),
+            job: "test".into(),
+        }
+    }
+
+    #[test]
+    fn one_process_claims_a_rank_and_the_agent_learns_which() {
+        let segment = Segment::create(2).unwrap();
+        let (agent, rank) = fd::packet_pair().unwrap();
+        fd::ask_credentials(agent.as_fd()).unwrap();
+        let first = Membership::claim(identity(&segment, rank, 1)).unwrap();
+        assert_eq!((first.rank(), first.size(), first.job()), (1, 2, "test"));
+        assert_eq!(first.agent(), Some(process::id()));
+        assert_eq!(segment.control().state(1), RankState::Active);
+        let packet = fd::receive_descriptors(agent.as_fd()).unwrap().unwrap();
+        assert_eq!(packet.bytes, CLAIM);
+        assert_eq!(packet.sender.unwrap().0, process::id());
+        assert_eq!(
+            process::number(packet.descriptors[1].as_fd()),
+            Some(process::id())
+        );
+
+        let (_agent, rank) = fd::packet_pair().unwrap();
+        let text = Membership::claim(identity(&segment, rank, 1))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            text.contains("rank 1 of this job is process") && text.contains("already"),
+            "{text}"
+        );
+        first.goodbye();
+        assert_eq!(segment.control().state(1), RankState::Finalized);
+        // The lifeline must not end this test's process.
+        core::mem::forget(packet);
+    }
+
+    #[test]
+    fn closed_descriptors_and_lost_ranks_get_a_sentence() {
+        let segment = Segment::create(2).unwrap();
+        let (_agent, rank) = fd::packet_pair().unwrap();
+        let mut closed = identity(&segment, rank, 0);
+        closed.segment = 987_654;
+        let text = Membership::claim(closed).err().unwrap().to_string();
+        assert!(text.contains("TERCIO_SEGMENT_FD is not open"), "{text}");
+        let (agent, rank) = fd::packet_pair().unwrap();
+        let mut closed = identity(&segment, rank, 0);
+        closed.claim = 987_654;
+        let text = Membership::claim(closed).err().unwrap().to_string();
+        assert!(text.contains("TERCIO_CLAIM_FD is not open"), "{text}");
+        segment.control().set_state(1, RankState::EndedWithoutInit);
+        let late = identity(&segment, agent, 1);
+        assert!(late.claim.as_raw_fd() > 2);
+        let text = Membership::claim(late).err().unwrap().to_string();
+        assert!(text.contains("has ended without initializing"), "{text}");
+    }
+}

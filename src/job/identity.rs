@@ -1,0 +1,175 @@
+//! Who this process is, as its environment tells: a rank of a job, or a program on its own.
+use crate::model::error::Result;
+use crate::model::{Error, ErrorClass};
+use std::os::fd::RawFd;
+
+/// The names of the variables by which an agent tells a rank who it is.
+pub(crate) const RANK: &str = "TERCIO_RANK";
+pub(crate) const SIZE: &str = "TERCIO_SIZE";
+pub(crate) const SEGMENT_FD: &str = "TERCIO_SEGMENT_FD";
+pub(crate) const CLAIM_FD: &str = "TERCIO_CLAIM_FD";
+pub(crate) const JOB: &str = "TERCIO_JOB";
+
+/// A rank of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) rank: usize,
+    pub(crate) size: usize,
+    /// The number under which this process inherited the segment.
+    pub(crate) segment: RawFd,
+    /// The number under which it inherited its socket to the agent.
+    pub(crate) claim: RawFd,
+    /// The job's name for messages.
+    pub(crate) job: String,
+}
+
+/// Reads the identity by `lookup`: `None` for a program on its own.
+///
+/// On evidence that this process is one of several tasks of a launcher that is not ours it is an error: a world of one in each
+/// of them would be a trap.
+pub(crate) fn identify(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Identity>> {
+    let Some(rank) = lookup(RANK) else {
+        return match foreign_launcher(&lookup) {
+            Some(launcher) => Err(join(format!(
+                "this program was started as one of several tasks by {launcher}, which tercio does not take part in; start it by \
+                 `tercio run -n N PROGRAM` (or, to run it alone here, unset that launcher's variables)"
+            ))),
+            None => Ok(None),
+        };
+    };
+    let number = |name: &str| {
+        let text = if name == RANK {
+            Some(rank.clone())
+        } else {
+            lookup(name)
+        };
+        let text = text.ok_or_else(|| {
+            join(format!("{RANK} is set but {name} is not; start the program by `tercio run`, and let wrappers keep all TERCIO_* variables"))
+        })?;
+        text.parse::<u32>().map_err(|_| {
+            join(format!(
+                "{name}={text} is not a number; only `tercio run` sets it"
+            ))
+        })
+    };
+    let identity = Identity {
+        rank: number(RANK)? as usize,
+        size: number(SIZE)? as usize,
+        segment: number(SEGMENT_FD)? as RawFd,
+        claim: number(CLAIM_FD)? as RawFd,
+        job: lookup(JOB).unwrap_or_default(),
+    };
+    if identity.rank >= identity.size {
+        return Err(join(format!(
+            "{RANK}={} is not below {SIZE}={}; only `tercio run` sets them",
+            identity.rank, identity.size
+        )));
+    }
+    Ok(Some(identity))
+}
+
+/// The launcher of another make that runs this process as one of several tasks.
+fn foreign_launcher(lookup: impl Fn(&str) -> Option<String>) -> Option<&'static str> {
+    let several = |name: &str| {
+        lookup(name)
+            .and_then(|n| n.parse::<u64>().ok())
+            .is_some_and(|n| n > 1)
+    };
+    let set = |name: &str| lookup(name).is_some();
+    if set("PMIX_RANK") && several("OMPI_COMM_WORLD_SIZE") {
+        Some("Open MPI's mpirun")
+    } else if (set("PMI_FD") || set("PMI_PORT")) && several("PMI_SIZE") {
+        Some("an mpiexec of the MPICH family")
+    } else if set("SLURM_STEP_ID") && several("SLURM_STEP_NUM_TASKS") {
+        Some("srun")
+    } else {
+        None
+    }
+}
+
+pub(super) fn join(text: String) -> Error {
+    Error::new(ErrorClass::Join, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Option<Identity>> {
+        identify(|name| {
+            variables
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_agent_says_who_a_rank_is() {
+        let all = [
+            (RANK, "2"),
+            (SIZE, "4"),
+            (SEGMENT_FD, "5"),
+            (CLAIM_FD, "7"),
+            (JOB, "x"),
+        ];
+        let identity = with(&all).unwrap().unwrap();
+        assert_eq!(
+            (
+                identity.rank,
+                identity.size,
+                identity.segment,
+                identity.claim
+            ),
+            (2, 4, 5, 7)
+        );
+        for missing in 1..4 {
+            let mut some = all.to_vec();
+            let (name, _) = some.remove(missing);
+            let text = with(&some).unwrap_err().to_string();
+            assert!(text.contains(&format!("{name} is not;")), "{text}");
+        }
+        assert!(
+            with(&[(RANK, "-1")])
+                .unwrap_err()
+                .to_string()
+                .contains("is not a number")
+        );
+        assert!(
+            with(&[(RANK, "4"), (SIZE, "4"), (SEGMENT_FD, "5"), (CLAIM_FD, "7")])
+                .unwrap_err()
+                .to_string()
+                .contains("not below")
+        );
+    }
+
+    #[test]
+    fn alone_only_without_evidence_of_others() {
+        assert_eq!(with(&[]).unwrap(), None);
+        // An interactive Slurm shell, or a single task, is alone.
+        assert_eq!(
+            with(&[("SLURM_JOB_ID", "7"), ("SLURM_NTASKS", "4")]).unwrap(),
+            None
+        );
+        assert_eq!(
+            with(&[("PMIX_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1")]).unwrap(),
+            None
+        );
+        assert_eq!(with(&[("PMI_RANK", "0"), ("PMI_SIZE", "4")]).unwrap(), None);
+        for (variables, name) in [
+            (
+                [("PMIX_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "4")],
+                "mpirun",
+            ),
+            ([("PMI_FD", "6"), ("PMI_SIZE", "2")], "mpiexec"),
+            ([("PMI_PORT", "h:1"), ("PMI_SIZE", "2")], "mpiexec"),
+            (
+                [("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "8")],
+                "srun",
+            ),
+        ] {
+            let text = with(&variables).unwrap_err().to_string();
+            assert!(text.contains(name) && text.contains("tercio run"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Which processors a process may run on (sched_setaffinity(2)).
+use super::fd::check;
+use std::io;
+
+/// The most processors that a mask of the C library's `cpu_set_t` can name.
+const MOST: usize = libc::CPU_SETSIZE as usize;
+
+/// The processors that the calling thread may run on, in ascending order.
+pub(crate) fn allowed() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: `set` is valid for writes of its size.
+    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) })?;
+    // SAFETY: every index is below `CPU_SETSIZE`.
+    Ok((0..MOST)
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect())
+}
+
+/// Keeps the calling thread, and what it starts from here on, on processor `cpu`.
+pub(crate) fn bind(cpu: usize) -> io::Result<()> {
+    if cpu >= MOST {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: an all-zero `cpu_set_t` is the empty set, and `cpu` is below its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    };
+    // SAFETY: `set` is valid for reads of its size.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_bound_thread_may_run_on_one_processor() {
+        let before = super::allowed().unwrap();
+        let last = *before.last().unwrap();
+        std::thread::spawn(move || {
+            super::bind(last).unwrap();
+            assert_eq!(super::allowed().unwrap(), [last]);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(super::allowed().unwrap(), before);
+        assert!(super::bind(1 << 20).is_err());
+    }
+}
