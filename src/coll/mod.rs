@@ -1,1 +1,27 @@
-//! Collective algorithms: over shared cells, and as schedules over the engine.
+//! Collective operations: algorithms over shared cells, and as schedules over the engine; the choice among them.
+//!
+//! Every collective is a [`Call`]. [`run`] does it and returns when this rank's part is done; [`start`] makes a request of it. Both give
+//! bit-identical results: the order of combination is fixed (docs/reductions.md). A call knows ranks of its communicator, spans and
+//! operators; it never sees a user's type, a lane or a socket. How the cells work, and why they are right, is in README.md here.
+#![forbid(unsafe_code)]
+
+mod call;
+mod communicator;
+
+pub(crate) use call::{Call, Element, Part, run, start};
+pub(crate) use communicator::{Communicator, duplicate, self_comm, split, world};
+
+use crate::engine::{RecvSpan, SendSpan};
+use crate::model::Op;
+use crate::model::error::Result;
+
+/// `inout = input op inout`, element by element, in this process (`MPI_Reduce_local`).
+pub(crate) fn reduce_local(
+    input: &SendSpan,
+    inout: &RecvSpan,
+    op: &Op,
+    element: &Element,
+) -> Result<()> {
+    let _ = (input, inout, op, element);
+    unimplemented!()
+}
