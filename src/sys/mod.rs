@@ -3,6 +3,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod fd;
+pub(crate) mod cma;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod process;

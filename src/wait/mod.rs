@@ -1,1 +1,246 @@
-//! Spin, yield, sleep: the one place that decides.
+//! Spin, yield, sleep: the one place that decides, and the words by which sleepers are woken.
+//!
+//! Uses the segment's control words and the futex calls; must never know messages. README.md has the protocols and the proofs.
+
+mod policy;
+mod sleep;
+mod turn;
+mod word;
+
+pub(crate) use policy::WaitMode;
+pub(crate) use turn::{Turn, TurnGuard};
+
+use crate::job::Segment;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use policy::{Course, Policy, Step};
+use std::sync::Arc;
+
+/// The first sleep's limit: it closes the window that [`Waiter::wake`] leaves without a fence.
+const FIRST_SLEEP: Duration = Duration::from_millis(1);
+/// The limit of every further sleep: a net under the protocol, not a part of it.
+const LONG_SLEEP: Duration = Duration::from_secs(1);
+
+/// How one rank waits, and how it wakes others.
+pub(crate) struct Waiter {
+    segment: Arc<Segment>,
+    rank: usize,
+    policy: Policy,
+    /// Threads of this rank that sleep; the rank counts as awake while it is 0.
+    asleep: AtomicU32,
+}
+
+impl Waiter {
+    /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped.
+    pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode) -> Waiter {
+        segment.control().awake().fetch_add(1, Ordering::Relaxed);
+        Waiter {
+            segment: segment.clone(),
+            rank,
+            policy: Policy::new(mode),
+            asleep: AtomicU32::new(0),
+        }
+    }
+
+    /// Starts one wait.
+    #[inline]
+    pub(crate) fn spell(&self) -> Spell<'_> {
+        Spell {
+            waiter: self,
+            course: Course::new(),
+        }
+    }
+
+    /// Wakes `rank` if it is seen asleep: one load of a read-mostly line. For after a message; what the load misses while the message is
+    /// still in the store buffer, [`Waiter::wake_fenced`] or the sleeper's first time limit finds.
+    #[inline]
+    pub(crate) fn wake(&self, rank: usize) {
+        sleep::wake(self.segment.control().sleep_word(rank));
+    }
+
+    /// Wakes `rank` if it is asleep. With what was stored before, no wake-up can be lost.
+    pub(crate) fn wake_fenced(&self, rank: usize) {
+        self.fence();
+        self.wake(rank);
+    }
+
+    /// The fence that a [`Waiter::wake`] needs before it to be certain; one for many.
+    #[inline]
+    pub(crate) fn fence(&self) {
+        // SeqCst: pairs with the sleeper's fence between announcing and its last look.
+        core::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Cores for each rank that is awake?
+    fn is_crowded(&self) -> bool {
+        let control = self.segment.control();
+        // Relaxed: advice only. A damaged count makes a rank wait in the wrong way, no more.
+        let awake = control.awake().load(Ordering::Relaxed) as i32;
+        let cores = control.claimed_cores().load(Ordering::Relaxed).max(1);
+        awake > cores.min(i32::MAX as u32) as i32
+    }
+
+    fn count_asleep(&self) {
+        if self.asleep.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.segment
+                .control()
+                .awake()
+                .fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn count_awake(&self) {
+        if self.asleep.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.segment
+                .control()
+                .awake()
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn sleep(&self, look: &mut impl FnMut() -> bool) {
+        let word = self.segment.control().sleep_word(self.rank);
+        self.count_asleep();
+        sleep::sleep(word, look, FIRST_SLEEP, LONG_SLEEP);
+        self.count_awake();
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.segment
+            .control()
+            .awake()
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One wait: from the first poll that found nothing to the one that found something.
+pub(crate) struct Spell<'w> {
+    waiter: &'w Waiter,
+    course: Course,
+}
+
+impl Spell<'_> {
+    /// To be called after each poll that found nothing. Returns when it is time to poll again.
+    ///
+    /// `look` is a full look at everything that could end the wait: all lanes, the abort word, departures. It is asked every few
+    /// microseconds of spinning and always between announcing sleep and sleeping, and says whether there is news. Credit that a peer may
+    /// be waiting for must have been published when it returns `false`.
+    #[inline]
+    pub(crate) fn idle(&mut self, look: impl FnMut() -> bool) {
+        if self.course.is_fresh() {
+            return;
+        }
+        self.idle_longer(look);
+    }
+
+    #[inline(never)]
+    fn idle_longer(&mut self, mut look: impl FnMut() -> bool) {
+        match self
+            .course
+            .step(&self.waiter.policy, || self.waiter.is_crowded())
+        {
+            Step::Poll => core::hint::spin_loop(),
+            Step::Look => {
+                look();
+            }
+            Step::Yield => {
+                look();
+                std::thread::yield_now();
+            }
+            Step::Sleep => {
+                self.waiter.sleep(&mut look);
+                self.course.restart();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn pair(mode: WaitMode) -> (Arc<Segment>, Waiter, Waiter) {
+        let segment = Arc::new(Segment::private(2).unwrap());
+        let (a, b) = (
+            Waiter::new(&segment, 0, mode),
+            Waiter::new(&segment, 1, mode),
+        );
+        (segment, a, b)
+    }
+
+    /// Two threads hand a number back and forth through a word and the waiter.
+    #[test]
+    fn a_hand_over_wakes_whoever_sleeps() {
+        for mode in [WaitMode::Auto, WaitMode::Yield] {
+            let (segment, a, b) = pair(mode);
+            let turns = if cfg!(miri) { 10 } else { 2000 };
+            let word = AtomicU32::new(0);
+            let play = |waiter: &Waiter, me: u32| {
+                for turn in 0..turns {
+                    let mut spell = waiter.spell();
+                    while word.load(Ordering::Acquire) != 2 * turn + me {
+                        spell.idle(|| word.load(Ordering::Acquire) == 2 * turn + me);
+                    }
+                    word.store(2 * turn + me + 1, Ordering::Release);
+                    waiter.wake_fenced(1 - me as usize);
+                }
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| play(&a, 0));
+                play(&b, 1);
+            });
+            assert_eq!(segment.control().awake().load(Ordering::Relaxed), 2);
+            drop((a, b));
+            assert_eq!(segment.control().awake().load(Ordering::Relaxed), 0);
+        }
+    }
+
+    /// A wake without a fence may come to nothing; the first limit finds it within milliseconds.
+    #[test]
+    fn a_store_without_any_wake_is_found_soon() {
+        let (_segment, a, _b) = pair(WaitMode::Auto);
+        let flag = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut spell = a.spell();
+                while flag.load(Ordering::Acquire) == 0 {
+                    spell.idle(|| flag.load(Ordering::Acquire) != 0);
+                }
+                Instant::now()
+            });
+            flag.store(1, Ordering::Release);
+            let stored = Instant::now();
+            let seen = waiting.join().unwrap();
+            assert!(
+                seen.saturating_duration_since(stored) < Duration::from_millis(500),
+                "the net of a second was needed"
+            );
+        });
+    }
+
+    #[test]
+    fn an_abort_wakes_sleepers() {
+        let (segment, a, _b) = pair(WaitMode::Auto);
+        let control = segment.control();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut spell = a.spell();
+                while !control.is_aborted() {
+                    spell.idle(|| control.is_aborted());
+                }
+            });
+            // Asleep for sure: the low bit is set only then.
+            while control.sleep_word(0).load(Ordering::Relaxed) & 1 == 0 {
+                std::thread::yield_now();
+            }
+            let raised = Instant::now();
+            control.raise_abort();
+            waiting.join().unwrap();
+            assert!(raised.elapsed() < Duration::from_millis(900));
+        });
+    }
+}

@@ -1,1 +1,17 @@
-//! Lanes, streams and copies inside a machine.
+//! Shared memory inside a host: lanes for small messages, staging streams and single copy for large ones.
+//!
+//! Knows the segment and the waiting floor; must never know matching, requests or communicators. The protocols, their races and their
+//! proofs are in README.md.
+
+pub(crate) mod copy;
+pub(crate) mod lane;
+mod memory;
+pub(crate) mod single_copy;
+pub(crate) mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use lane::{Arrival, EAGER_MAX, INLINE, LaneRx, LaneTx, SlotHead};
+pub(crate) use single_copy::SingleCopy;
+pub(crate) use stream::{StreamRx, StreamTx};

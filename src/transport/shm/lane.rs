@@ -1,0 +1,411 @@
+//! A lane: the path of small messages from one rank to one other.
+//!
+//! A ring of one-line slots, each with its flag, header and up to [`INLINE`] bytes, and a byte ring beside it for middle sizes. One
+//! producer, one consumer; cursors are private, and the only thing that goes back is the credit line. README.md has the proof.
+use super::copy;
+use super::memory::{BODY, Credit, LaneMemory, SegmentLane, Word};
+use crate::job::Segment;
+use crate::job::layout::{LANE, LANE_RING, LINE, PAGE, SLOT_INLINE};
+use crate::model::error::Result;
+use crate::model::{Error, ErrorClass};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::Arc;
+
+/// Bytes that travel in the slot itself.
+pub(crate) const INLINE: usize = SLOT_INLINE;
+/// The longest message that travels through the byte ring.
+pub(crate) const EAGER_MAX: usize = 8 * 1024;
+const _: () = assert!(EAGER_MAX <= LANE_RING / 2 && EAGER_MAX <= u16::MAX as usize);
+
+/// Spans of the byte ring begin on lines, so that two messages never share one.
+const SPAN: u64 = 64;
+
+/// The header of a message, as it lies in a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SlotHead {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) context: u32,
+    pub(crate) tag: i32,
+    pub(crate) site: u32,
+    /// The sender's rank in the communicator.
+    pub(crate) source: u32,
+    pub(crate) code: u64,
+}
+
+/// The message in the slot that a receiver expects next. It stays there until [`LaneRx::consume`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) head: SlotHead,
+    /// Bytes at `payload`; at most [`EAGER_MAX`].
+    pub(crate) len: u16,
+    /// Inside the segment. Copy it before interpreting it: a faulty sender may still write there.
+    pub(crate) payload: *const u8,
+}
+
+/// The sending end of a lane in a segment.
+pub(crate) type LaneTx = Tx<SegmentLane>;
+/// The receiving end of a lane in a segment.
+pub(crate) type LaneRx = Rx<SegmentLane>;
+
+/// Slot word 0: sequence (32 bits), length (16), flags (8), kind (8). It is stored last, so it is the slot's flag too.
+#[inline(always)]
+fn first_word(sequence: u32, len: usize, head: &SlotHead) -> u64 {
+    (sequence as u64) << 32 | (len as u64) << 16 | (head.flags as u64) << 8 | head.kind as u64
+}
+
+/// The sequence that the slot at `position` of the endless row of slots gets: its lap, from 1, since fresh memory holds 0.
+#[inline(always)]
+fn sequence<M: LaneMemory>(position: u64) -> u32 {
+    (position / M::SLOTS as u64) as u32 + 1
+}
+
+/// Where a span of `len` bytes begins and ends if `from` is the first unused position of the byte ring: a span is contiguous, so one
+/// that would cross the ring's end begins at its start. Both ends compute this alike, so no position travels.
+#[inline(always)]
+fn place<M: LaneMemory>(from: u64, len: usize) -> (u64, u64) {
+    let size = (len as u64).next_multiple_of(SPAN);
+    let at = from % M::RING as u64;
+    let begin = if at + size > M::RING as u64 {
+        from + (M::RING as u64 - at)
+    } else {
+        from
+    };
+    (begin, begin + size)
+}
+
+/// The sending end.
+pub(crate) struct Tx<M> {
+    memory: M,
+    /// Messages sent; the next one's position.
+    next: u64,
+    /// Slots known to be free again.
+    freed: u64,
+    /// The first unused position of the byte ring.
+    ring: u64,
+    /// Byte-ring positions known to be free again.
+    ring_freed: u64,
+    matched: u64,
+    /// The credit line held something that no receiver writes.
+    damaged: bool,
+    src: u32,
+    dst: u32,
+}
+
+impl LaneTx {
+    /// Opens the lane from `src` to `dst` (once): takes its memory and lets `dst` know that there is a lane to poll.
+    pub(crate) fn open(segment: &Arc<Segment>, src: usize, dst: usize) -> Result<LaneTx> {
+        let map = segment.layout();
+        segment.reserve(map.lane(src, dst), LANE)?;
+        let credit = map.credit(src, dst);
+        segment.reserve(credit / PAGE * PAGE, PAGE)?;
+        const { assert!(PAGE.is_multiple_of(LINE)) };
+        let lane = Tx::new(SegmentLane::new(segment, src, dst), src, dst);
+        // Release: pairs with the Acquire of the receiver that then polls the lane.
+        segment
+            .control()
+            .open_lanes(dst, src / 64)
+            .fetch_or(1 << (src % 64), Release);
+        Ok(lane)
+    }
+}
+
+impl<M: LaneMemory> Tx<M> {
+    pub(super) fn new(memory: M, src: usize, dst: usize) -> Tx<M> {
+        Tx {
+            memory,
+            next: 0,
+            freed: 0,
+            ring: 0,
+            ring_freed: 0,
+            matched: 0,
+            damaged: false,
+            src: src as u32,
+            dst: dst as u32,
+        }
+    }
+
+    /// Sends a message of at most [`INLINE`] bytes. `false`: no slot is free now.
+    #[inline]
+    pub(crate) fn try_inline(&mut self, head: &SlotHead, body: &[u8]) -> bool {
+        // SAFETY: the slice is readable for its length.
+        unsafe { self.try_inline_raw(head, body.as_ptr(), body.len()) }
+    }
+
+    /// Sends the `len` <= [`INLINE`] bytes at `ptr`. `false`: no slot is free now.
+    ///
+    /// # Safety
+    /// `ptr` is valid for reading `len` bytes.
+    #[inline]
+    pub(crate) unsafe fn try_inline_raw(
+        &mut self,
+        head: &SlotHead,
+        ptr: *const u8,
+        len: usize,
+    ) -> bool {
+        debug_assert!(len <= INLINE);
+        if !self.has_slot() {
+            return false;
+        }
+        let slot = self.next as usize & (M::SLOTS - 1);
+        // SAFETY: the caller's promise; `len` is at most INLINE.
+        let body = unsafe { copy::up_to_32(ptr, len) };
+        for (i, word) in body.iter().enumerate().take(len.min(INLINE).div_ceil(8)) {
+            self.memory.word(slot, BODY + i).store(*word, Relaxed);
+        }
+        self.publish_slot(slot, head, len);
+        true
+    }
+
+    /// Sends a message of `len` bytes, [`INLINE`] < `len` <= [`EAGER_MAX`], that `fill` writes to the given place. `false`: no room now, and
+    /// `fill` was not called.
+    #[inline]
+    pub(crate) fn try_ring(
+        &mut self,
+        head: &SlotHead,
+        len: usize,
+        fill: impl FnOnce(*mut u8),
+    ) -> bool {
+        debug_assert!(len > INLINE && len <= EAGER_MAX && 2 * len <= M::RING);
+        if !self.has_slot() {
+            return false;
+        }
+        let (begin, end) = place::<M>(self.ring, len);
+        if end - self.ring_freed > M::RING as u64 {
+            self.refresh();
+            if end - self.ring_freed > M::RING as u64 {
+                return false;
+            }
+        }
+        self.memory
+            .fill((begin % M::RING as u64) as usize, len, fill);
+        self.ring = end;
+        self.publish_slot(self.next as usize & (M::SLOTS - 1), head, len);
+        true
+    }
+
+    /// [`Tx::try_ring`] of contiguous memory, by the fastest copy for the size.
+    ///
+    /// # Safety
+    /// `ptr` is valid for reading `len` bytes.
+    #[inline]
+    pub(crate) unsafe fn try_ring_raw(
+        &mut self,
+        head: &SlotHead,
+        ptr: *const u8,
+        len: usize,
+    ) -> bool {
+        // SAFETY: the caller's promise for `ptr`; the lane gives room for `len` bytes.
+        self.try_ring(head, len, |out| unsafe { copy::to_shared(ptr, out, len) })
+    }
+
+    /// How many eager bytes the receiver says it has matched. Never goes back.
+    #[inline]
+    pub(crate) fn matched_bytes(&mut self) -> u64 {
+        // Acquire: pairs with the Release in `Rx::publish`.
+        let matched = self.memory.credit(Credit::Matched).load(Acquire);
+        self.matched = self.matched.max(matched);
+        self.matched
+    }
+
+    /// Whether the credit line has been damaged. Ask after a `false`: the lane then stays full for ever.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.damaged {
+            return Ok(());
+        }
+        Err(corrupt(
+            self.src,
+            self.dst,
+            "its credit line grants more than was ever sent",
+        ))
+    }
+
+    #[inline(always)]
+    fn has_slot(&mut self) -> bool {
+        if self.next - self.freed < M::SLOTS as u64 {
+            return true;
+        }
+        self.refresh();
+        self.next - self.freed < M::SLOTS as u64
+    }
+
+    /// Reads the credit line. What cannot be true is not believed: credit lies between what was known and what was sent.
+    #[cold]
+    fn refresh(&mut self) {
+        // Acquire: pairs with the Release in `Rx::publish`; the receiver's reads of what it freed come before our next writes there.
+        let slots = self.memory.credit(Credit::Slots).load(Acquire);
+        let ring = self.memory.credit(Credit::Ring).load(Acquire);
+        if slots.wrapping_sub(self.freed) > self.next - self.freed
+            || ring.wrapping_sub(self.ring_freed) > self.ring - self.ring_freed
+        {
+            self.damaged = true;
+            return;
+        }
+        self.freed = slots;
+        self.ring_freed = ring;
+    }
+
+    /// Writes the header, the word with the flag last.
+    #[inline(always)]
+    fn publish_slot(&mut self, slot: usize, head: &SlotHead, len: usize) {
+        let pair = |low: u32, high: u32| low as u64 | (high as u64) << 32;
+        let memory = &self.memory;
+        memory
+            .word(slot, 1)
+            .store(pair(head.context, head.tag as u32), Relaxed);
+        memory
+            .word(slot, 2)
+            .store(pair(head.site, head.source), Relaxed);
+        memory.word(slot, 3).store(head.code, Relaxed);
+        // Release: pairs with the Acquire in `Rx::peek`; header, body and ring span are written before.
+        memory
+            .word(slot, 0)
+            .store(first_word(sequence::<M>(self.next), len, head), Release);
+        self.next += 1;
+    }
+}
+
+/// The receiving end.
+pub(crate) struct Rx<M> {
+    memory: M,
+    /// Messages consumed; the expected one's position.
+    next: u64,
+    /// The first position of the byte ring after the spans consumed.
+    ring: u64,
+    /// The same after the message that was peeked at.
+    ring_after: u64,
+    matched: u64,
+    /// The values in the credit line.
+    published: u64,
+    ring_published: u64,
+    matched_published: u64,
+    src: u32,
+    dst: u32,
+}
+
+impl LaneRx {
+    /// The receiving end of the lane from `src` to `dst`, once `src` has opened it (its bit in `Control::open_lanes`, Acquire).
+    pub(crate) fn new(segment: &Arc<Segment>, src: usize, dst: usize) -> LaneRx {
+        Rx::over(SegmentLane::new(segment, src, dst), src, dst)
+    }
+}
+
+impl<M: LaneMemory> Rx<M> {
+    pub(super) fn over(memory: M, src: usize, dst: usize) -> Rx<M> {
+        Rx {
+            memory,
+            next: 0,
+            ring: 0,
+            ring_after: 0,
+            matched: 0,
+            published: 0,
+            ring_published: 0,
+            matched_published: 0,
+            src: src as u32,
+            dst: dst as u32,
+        }
+    }
+
+    /// The next message, if it is there. Looks at one line.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Result<Option<Arrival>> {
+        let slot = self.next as usize & (M::SLOTS - 1);
+        let expected = sequence::<M>(self.next);
+        // Acquire: pairs with the Release in `Tx::publish_slot`.
+        let first = self.memory.word(slot, 0).load(Acquire);
+        let found = (first >> 32) as u32;
+        if found != expected {
+            if found == expected.wrapping_sub(1) {
+                return Ok(None);
+            }
+            return Err(self.strange("a slot's sequence number"));
+        }
+        let len = (first >> 16) as u16;
+        if len as usize > EAGER_MAX.min(M::RING / 2) {
+            return Err(self.strange("a message's length"));
+        }
+        let second = self.memory.word(slot, 1).load(Relaxed);
+        let third = self.memory.word(slot, 2).load(Relaxed);
+        let head = SlotHead {
+            kind: first as u8,
+            flags: (first >> 8) as u8,
+            context: second as u32,
+            tag: (second >> 32) as i32,
+            site: third as u32,
+            source: (third >> 32) as u32,
+            code: self.memory.word(slot, 3).load(Relaxed),
+        };
+        let payload = if len as usize <= INLINE {
+            self.ring_after = self.ring;
+            self.memory.body(slot)
+        } else {
+            let (begin, end) = place::<M>(self.ring, len as usize);
+            self.ring_after = end;
+            self.memory
+                .span((begin % M::RING as u64) as usize, len as usize)
+        };
+        Ok(Some(Arrival { head, len, payload }))
+    }
+
+    /// Frees the slot and the span of the message that `peek` gave last.
+    #[inline]
+    pub(crate) fn consume(&mut self) {
+        self.next += 1;
+        self.ring = self.ring_after;
+        // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet.
+        if self.next - self.published >= M::SLOTS as u64 / 4
+            || self.ring - self.ring_published >= M::RING as u64 / 4
+        {
+            self.publish();
+        }
+    }
+
+    /// Counts eager bytes whose message has been matched.
+    #[inline]
+    pub(crate) fn add_matched(&mut self, bytes: u64) {
+        self.matched += bytes;
+        if self.matched - self.matched_published >= M::RING as u64 / 4 {
+            self.publish();
+        }
+    }
+
+    /// Tells the sender all credit now: before sleeping, or when a sender may be starving. Writes nothing if it knows already.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        // Release: pairs with the Acquire in `Tx::refresh` and `Tx::matched_bytes`; our reads of the freed places come before.
+        if self.next != self.published {
+            self.memory.credit(Credit::Slots).store(self.next, Release);
+            self.published = self.next;
+        }
+        if self.ring != self.ring_published {
+            self.memory.credit(Credit::Ring).store(self.ring, Release);
+            self.ring_published = self.ring;
+        }
+        if self.matched != self.matched_published {
+            self.memory
+                .credit(Credit::Matched)
+                .store(self.matched, Release);
+            self.matched_published = self.matched;
+        }
+    }
+
+    #[cold]
+    fn strange(&self, what: &str) -> Error {
+        corrupt(
+            self.src,
+            self.dst,
+            &format!("{what} cannot be (message {})", self.next),
+        )
+    }
+}
+
+#[cold]
+fn corrupt(src: u32, dst: u32, what: &str) -> Error {
+    Error::new(
+        ErrorClass::Corrupt,
+        format!(
+            "the lane from rank {src} to rank {dst} is damaged: {what}; some rank of this host wrote where it must not (look for out-of-bounds \
+             writes in unsafe code)"
+        ),
+    )
+}

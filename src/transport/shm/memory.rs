@@ -1,0 +1,130 @@
+//! The shared words and bytes of a lane, as the lane's algorithm sees them: in a segment, or in a loom model.
+use crate::job::Segment;
+use crate::job::layout::{LANE_RING, LANE_SLOTS, SLOT};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// 64-bit words of a slot.
+pub(super) const SLOT_WORDS: usize = SLOT / 8;
+/// The first body word of a slot.
+pub(super) const BODY: usize = 4;
+
+/// A shared 64-bit word.
+pub(crate) trait Word {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+}
+
+impl Word for AtomicU64 {
+    #[inline(always)]
+    fn load(&self, order: Ordering) -> u64 {
+        AtomicU64::load(self, order)
+    }
+
+    #[inline(always)]
+    fn store(&self, value: u64, order: Ordering) {
+        AtomicU64::store(self, value, order);
+    }
+}
+
+/// The words of the credit line. Each counts up for ever and is written by the receiver alone.
+#[derive(Clone, Copy)]
+pub(crate) enum Credit {
+    /// Slots that the receiver has freed.
+    Slots = 0,
+    /// Byte-ring positions that the receiver has freed.
+    Ring = 1,
+    /// Eager bytes that the receiver has matched.
+    Matched = 2,
+}
+
+/// What a lane is made of.
+pub(crate) trait LaneMemory {
+    type Word: Word;
+    /// Slots; a power of two.
+    const SLOTS: usize;
+    /// Bytes of the byte ring; a power of two and at least twice the longest span.
+    const RING: usize;
+
+    /// Word `word` of slot `slot` (below `SLOTS`).
+    fn word(&self, slot: usize, word: usize) -> &Self::Word;
+
+    fn credit(&self, which: Credit) -> &Self::Word;
+
+    /// The body of slot `slot`, as bytes.
+    fn body(&self, slot: usize) -> *const u8;
+
+    /// Has `fill` write the `len` bytes at `at` of the byte ring; `at + len <= RING`.
+    fn fill(&self, at: usize, len: usize, fill: impl FnOnce(*mut u8));
+
+    /// The `len` bytes at `at` of the byte ring, for reading.
+    fn span(&self, at: usize, len: usize) -> *const u8;
+}
+
+/// A lane in a segment.
+pub(crate) struct SegmentLane {
+    slots: *const [AtomicU64; SLOT_WORDS],
+    ring: *mut u8,
+    credit: *const [AtomicU64; 3],
+    /// Keeps the mapping, into which the pointers point.
+    _segment: Arc<Segment>,
+}
+
+// SAFETY: the pointers lead into the segment's mapping, which the value keeps alive and which any thread may use.
+unsafe impl Send for SegmentLane {}
+
+impl SegmentLane {
+    pub(super) fn new(segment: &Arc<Segment>, src: usize, dst: usize) -> SegmentLane {
+        let map = segment.layout();
+        let lane = map.lane(src, dst);
+        SegmentLane {
+            slots: segment.at(lane, LANE_SLOTS * SLOT).cast_const().cast(),
+            ring: segment.at(lane + LANE_SLOTS * SLOT, LANE_RING),
+            credit: segment.at(map.credit(src, dst), 24).cast_const().cast(),
+            _segment: segment.clone(),
+        }
+    }
+}
+
+impl LaneMemory for SegmentLane {
+    type Word = AtomicU64;
+    const SLOTS: usize = LANE_SLOTS;
+    const RING: usize = LANE_RING;
+
+    #[inline(always)]
+    fn word(&self, slot: usize, word: usize) -> &AtomicU64 {
+        debug_assert!(slot < LANE_SLOTS && word < SLOT_WORDS);
+        // SAFETY: the callers mask `slot`, so it lies in the range that `new` checked; slots are 64-byte aligned, and every access to
+        // them while they are shared is atomic or a raw copy of a published body.
+        unsafe { &(*self.slots.add(slot))[word] }
+    }
+
+    #[inline(always)]
+    fn credit(&self, which: Credit) -> &AtomicU64 {
+        // SAFETY: `new` checked the range; the line is 128-byte aligned and accessed atomically only.
+        unsafe { &(*self.credit)[which as usize] }
+    }
+
+    #[inline(always)]
+    fn body(&self, slot: usize) -> *const u8 {
+        debug_assert!(slot < LANE_SLOTS);
+        // SAFETY: as for `word`: the body is the second half of a slot inside the checked range.
+        unsafe { self.slots.add(slot).cast::<u8>().add(BODY * 8) }
+    }
+
+    #[inline(always)]
+    fn fill(&self, at: usize, len: usize, fill: impl FnOnce(*mut u8)) {
+        debug_assert!(at + len <= LANE_RING);
+        // SAFETY: `place` keeps spans inside the ring, whose range `new` checked.
+        fill(unsafe { self.ring.add(at) });
+    }
+
+    #[inline(always)]
+    fn span(&self, at: usize, len: usize) -> *const u8 {
+        debug_assert!(at + len <= LANE_RING);
+        // SAFETY: as for `fill`.
+        unsafe { self.ring.add(at) }
+    }
+}
+
+const _: () = assert!(LANE_SLOTS.is_power_of_two() && LANE_RING.is_power_of_two());

@@ -1,0 +1,232 @@
+//! Lanes over a segment: two threads, a model, and a scribbler.
+use super::{EAGER_MAX, INLINE, LaneRx, LaneTx, SlotHead};
+use crate::job::Segment;
+use crate::job::layout::{LANE, LANE_SLOTS, LINE, SLOT};
+use crate::model::ErrorClass;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+fn lane() -> (Arc<Segment>, LaneTx, LaneRx) {
+    let segment = Arc::new(Segment::private(3).unwrap());
+    let tx = LaneTx::open(&segment, 2, 1).unwrap();
+    let rx = LaneRx::new(&segment, 2, 1);
+    (segment, tx, rx)
+}
+
+fn head(message: u64) -> SlotHead {
+    SlotHead {
+        kind: message as u8,
+        flags: (message >> 3) as u8,
+        context: message as u32 ^ 0x8000_0001,
+        tag: (message as i32).wrapping_neg(),
+        site: message as u32 * 3,
+        source: message as u32 + 7,
+        code: message.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    }
+}
+
+fn bytes(message: u64, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|at| (at as u64 * 13 + message) as u8)
+        .collect()
+}
+
+fn try_send(tx: &mut LaneTx, message: u64, len: usize) -> bool {
+    let data = bytes(message, len);
+    if len <= INLINE {
+        tx.try_inline(&head(message), &data)
+    } else {
+        // SAFETY: the vector has `len` bytes.
+        unsafe { tx.try_ring_raw(&head(message), data.as_ptr(), len) }
+    }
+}
+
+/// Takes the next message if there is one, and checks that it is `message` with `len` bytes.
+fn try_take(rx: &mut LaneRx, message: u64, len: usize) -> bool {
+    let Some(arrival) = rx.peek().unwrap() else {
+        return false;
+    };
+    assert_eq!((arrival.head, arrival.len as usize), (head(message), len));
+    let mut got = vec![0_u8; len];
+    // SAFETY: a peeked payload has `len` bytes until it is consumed.
+    unsafe { std::ptr::copy_nonoverlapping(arrival.payload, got.as_mut_ptr(), len) };
+    assert_eq!(got, bytes(message, len));
+    rx.consume();
+    rx.add_matched(len as u64);
+    true
+}
+
+fn length(message: u64) -> usize {
+    let spread = message.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40;
+    match message % 4 {
+        0 => 8,
+        1 => spread as usize % (INLINE + 1),
+        2 => INLINE + 1 + spread as usize % 200,
+        _ => INLINE + 1 + spread as usize % (EAGER_MAX - INLINE),
+    }
+}
+
+#[test]
+fn messages_arrive_in_order_and_whole() {
+    let (segment, mut tx, mut rx) = lane();
+    assert_eq!(
+        segment.control().open_lanes(1, 0).load(Ordering::Acquire),
+        1 << 2
+    );
+    let messages = if cfg!(miri) { 300 } else { 100_000 };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut sent = 0;
+            for message in 0..messages {
+                while !try_send(&mut tx, message, length(message)) {
+                    tx.check().unwrap();
+                    std::thread::yield_now();
+                }
+                sent += length(message) as u64;
+            }
+            while tx.matched_bytes() < sent {
+                std::thread::yield_now();
+            }
+            assert_eq!(tx.matched_bytes(), sent);
+        });
+        for message in 0..messages {
+            while !try_take(&mut rx, message, length(message)) {
+                std::thread::yield_now();
+            }
+        }
+        rx.publish();
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 200 }))]
+
+    /// Against a queue: a send is refused only when the model says that the lane may be full, nothing is lost or reordered, and a lane
+    /// whose credit has been published takes everything that an empty one takes.
+    #[test]
+    fn a_lane_is_a_bounded_queue(
+        operations in prop::collection::vec((any::<bool>(), 0..=EAGER_MAX), 1..800),
+    ) {
+        let (_segment, mut tx, mut rx) = lane();
+        let mut model = VecDeque::new();
+        let mut next = 0;
+        for (send, len) in operations {
+            if send {
+                if try_send(&mut tx, next, len) {
+                    model.push_back((next, len));
+                    next += 1;
+                } else {
+                    // What the receiver has freed but not told is at most a quarter.
+                    let ring: usize = model.iter().map(|&(_, l)| if l > INLINE { l } else { 0 }).sum();
+                    prop_assert!(model.len() >= LANE_SLOTS * 3 / 4 || ring + 2 * EAGER_MAX >= 16 * 1024);
+                }
+                prop_assert!(model.len() <= LANE_SLOTS);
+            } else if let Some((message, len)) = model.pop_front() {
+                prop_assert!(try_take(&mut rx, message, len));
+            } else {
+                prop_assert!(rx.peek().unwrap().is_none());
+            }
+        }
+        while let Some((message, len)) = model.pop_front() {
+            prop_assert!(try_take(&mut rx, message, len));
+        }
+        rx.publish();
+        prop_assert!(try_send(&mut tx, next, EAGER_MAX));
+        prop_assert!(try_take(&mut rx, next, EAGER_MAX));
+        prop_assert!(tx.check().is_ok());
+    }
+
+    /// Anything may be written over anything that the two ends share. Each call then still returns, stays inside the segment, and either
+    /// hands out bytes or says that the lane is damaged.
+    #[test]
+    fn a_scribbled_lane_is_an_error_or_garbage(
+        rounds in prop::collection::vec(
+            (0..4_usize, any::<prop::sample::Index>(), any::<u64>(), 0..64_u32, 0..=EAGER_MAX),
+            1..400,
+        ),
+    ) {
+        let (segment, mut tx, mut rx) = lane();
+        let map = segment.layout();
+        let inside = segment.at(0, map.total()) as usize;
+        let mut failed = false;
+        for (what, place, value, shift, len) in rounds {
+            // Small values are the ones that almost fit.
+            let value = value >> shift;
+            let at = match what {
+                0 => map.lane(2, 1) + place.index(LANE_SLOTS * SLOT / 8) * 8,
+                // The slots and fields in use now.
+                1 => map.lane(2, 1) + place.index(64) * 8,
+                2 => map.credit(2, 1) + place.index(LINE / 8) * 8,
+                _ => map.lane(2, 1) + place.index(LANE / 8) * 8,
+            };
+            segment.u64(at).store(value, Ordering::Relaxed);
+            try_send(&mut tx, value % 1000, len);
+            tx.matched_bytes();
+            for _ in 0..2 {
+                match rx.peek() {
+                    Ok(None) => break,
+                    Ok(Some(arrival)) => {
+                        let at = arrival.payload as usize;
+                        prop_assert!(arrival.len as usize <= EAGER_MAX);
+                        prop_assert!(at >= inside && at + arrival.len as usize <= inside + map.total());
+                        rx.consume();
+                        rx.add_matched(arrival.len as u64);
+                    }
+                    Err(error) => {
+                        prop_assert_eq!(error.class(), ErrorClass::Corrupt);
+                        failed = true;
+                        break;
+                    }
+                }
+            }
+            if let Err(error) = tx.check() {
+                prop_assert_eq!(error.class(), ErrorClass::Corrupt);
+                prop_assert!(error.text().contains("from rank 2 to rank 1"));
+            }
+            if failed {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_scribbled_stream_is_an_error_or_garbage(
+        rounds in prop::collection::vec((0..2_usize, any::<u64>(), 0..64_u32, 0..100_000_usize), 1..100),
+        k in 0..12_usize,
+        start in any::<u64>(),
+    ) {
+        let segment = Arc::new(Segment::private(1).unwrap());
+        let map = segment.layout();
+        let inside = segment.at(0, map.total()) as usize;
+        let within = |ptr: *const u8, len: usize| {
+            let at = ptr as usize;
+            at >= inside && at + len <= inside + map.total()
+        };
+        let rx = super::StreamRx::new(&segment, 0, k, start);
+        if k >= crate::job::layout::STREAMS {
+            prop_assert!(rx.is_err());
+            return Ok(());
+        }
+        let mut rx = rx.unwrap();
+        let mut tx = super::StreamTx::open(&segment, 0, k).unwrap();
+        for (what, value, shift, len) in rounds {
+            segment
+                .u64(map.stream(0, k) + what * LINE)
+                .store(value >> shift, Ordering::Relaxed);
+            if tx.is_idle() {
+                tx.begin();
+            }
+            let (ptr, room) = tx.room();
+            prop_assert!(within(ptr, room));
+            tx.publish(room.min(len));
+            if let Ok((ptr, there)) = rx.available() {
+                prop_assert!(within(ptr, there));
+                rx.consume(there.min(len));
+            }
+            // The error, if any, names the damage; either way the call returned.
+            let _ = tx.check();
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! When to spin, to yield and to sleep. Pure: it is told the time by nobody else than the clock, and does nothing itself.
+#![forbid(unsafe_code)]
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Polls without a pause and without a thought: a message from a core that is close arrives within them.
+const FRESH: u32 = 64;
+/// Paused polls between two looks at the clock (a pause is 24 ns here, the clock 25).
+const BETWEEN_LOOKS: u32 = 32;
+/// The longest spin. Waking an idle core costs 25-31 µs here (W0), so this is about twice what a sleep and a wake cost both sides.
+const SPIN: Duration = Duration::from_micros(100);
+/// The shortest, where spinners were preempted again and again.
+const SPIN_LEAST: Duration = Duration::from_micros(1);
+/// Between two looks at the clock lies about 1 µs; a longer gap than this was another's time on our core.
+const PREEMPTED: Duration = Duration::from_micros(50);
+/// Yields in a row before sleeping. A hop by yield is 1.24 µs here against 2.1 by futex (Y0), so that yielding is worth it while it is
+/// likely that one of the few next hops brings the news.
+const YIELDS: u32 = 16;
+
+/// What the user asked for (`TERCIO_WAIT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WaitMode {
+    /// Spin while each rank that is awake has a core, else yield; then sleep.
+    #[default]
+    Auto,
+    /// Spin and never sleep.
+    Spin,
+    /// Yield at once, then sleep.
+    Yield,
+}
+
+impl WaitMode {
+    /// The mode called `text`.
+    pub(crate) fn parse(text: &str) -> Option<WaitMode> {
+        match text {
+            "auto" => Some(WaitMode::Auto),
+            "spin" => Some(WaitMode::Spin),
+            "yield" => Some(WaitMode::Yield),
+            _ => None,
+        }
+    }
+}
+
+/// What a rank remembers from wait to wait.
+pub(super) struct Policy {
+    mode: WaitMode,
+    /// Nanoseconds that a wait may spin.
+    budget: AtomicU32,
+}
+
+impl Policy {
+    pub(super) fn new(mode: WaitMode) -> Policy {
+        Policy {
+            mode,
+            budget: AtomicU32::new(SPIN.as_nanos() as u32),
+        }
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::from_nanos(self.budget.load(Relaxed) as u64)
+    }
+
+    fn set_budget(&self, budget: Duration) {
+        let budget = budget.clamp(SPIN_LEAST, SPIN);
+        self.budget.store(budget.as_nanos() as u32, Relaxed);
+    }
+}
+
+/// What to do before the next poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing but a pause.
+    Poll,
+    /// Look at what is not polled each time.
+    Look,
+    /// Let others run on this core.
+    Yield,
+    /// Sleep until woken.
+    Sleep,
+}
+
+/// How far one wait has come.
+pub(super) struct Course {
+    polls: u32,
+    yields: u32,
+    /// When spinning began and when the clock was last looked at.
+    clock: Option<(Instant, Instant)>,
+}
+
+impl Course {
+    #[inline(always)]
+    pub(super) fn new() -> Course {
+        Course {
+            polls: 0,
+            yields: 0,
+            clock: None,
+        }
+    }
+
+    /// After a sleep, all over again.
+    pub(super) fn restart(&mut self) {
+        *self = Course::new();
+    }
+
+    /// Whether the wait is so young that there is nothing to decide. Counts a poll.
+    #[inline(always)]
+    pub(super) fn is_fresh(&mut self) -> bool {
+        self.polls += 1;
+        self.polls <= FRESH
+    }
+
+    /// What to do after a poll that found nothing; `crowded`: there are more ranks awake than cores.
+    pub(super) fn step(&mut self, policy: &Policy, crowded: impl FnOnce() -> bool) -> Step {
+        if self.yields == 0 && self.polls < FRESH + BETWEEN_LOOKS && self.clock.is_some() {
+            return Step::Poll;
+        }
+        self.polls = FRESH;
+        let yielding = match policy.mode {
+            WaitMode::Spin => false,
+            WaitMode::Yield => true,
+            WaitMode::Auto => crowded(),
+        };
+        if yielding || self.yields > 0 {
+            self.yields += 1;
+            return if self.yields <= YIELDS {
+                Step::Yield
+            } else {
+                Step::Sleep
+            };
+        }
+        self.spin(policy, Instant::now())
+    }
+
+    /// A look at the clock while spinning.
+    fn spin(&mut self, policy: &Policy, now: Instant) -> Step {
+        let Some((began, last)) = self.clock else {
+            self.clock = Some((now, now));
+            return Step::Look;
+        };
+        self.clock = Some((began, now));
+        let budget = policy.budget();
+        if now - last > PREEMPTED {
+            policy.set_budget(budget / 2);
+        } else if policy.mode != WaitMode::Spin && now - began > budget {
+            // It ran its whole course undisturbed: the core is ours again.
+            policy.set_budget(budget * 2);
+            return Step::Sleep;
+        }
+        Step::Look
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(mode: WaitMode, crowded: bool, until: Step) -> Vec<Step> {
+        let policy = Policy::new(mode);
+        let mut course = Course::new();
+        let mut taken = Vec::new();
+        while course.is_fresh() {}
+        loop {
+            let step = course.step(&policy, || crowded);
+            taken.push(step);
+            if step == until {
+                return taken;
+            }
+            course.is_fresh();
+        }
+    }
+
+    #[test]
+    fn a_rank_with_a_core_spins_and_then_sleeps() {
+        let taken = steps(WaitMode::Auto, false, Step::Sleep);
+        assert!(!taken.contains(&Step::Yield) && taken.contains(&Step::Poll));
+    }
+
+    #[test]
+    fn a_crowded_rank_yields_a_bounded_number_of_times() {
+        for (mode, crowded) in [(WaitMode::Auto, true), (WaitMode::Yield, false)] {
+            let taken = steps(mode, crowded, Step::Sleep);
+            assert_eq!(taken.len(), YIELDS as usize + 1);
+            assert!(taken[..YIELDS as usize].iter().all(|&s| s == Step::Yield));
+        }
+    }
+
+    #[test]
+    fn preemption_halves_the_budget_and_quiet_restores_it() {
+        let policy = Policy::new(WaitMode::Auto);
+        let start = Instant::now();
+        let mut course = Course::new();
+        course.spin(&policy, start);
+        course.spin(&policy, start + PREEMPTED * 2);
+        assert_eq!(policy.budget(), SPIN / 2);
+        for _ in 0..40 {
+            let mut course = Course::new();
+            course.spin(&policy, start);
+            course.spin(&policy, start + PREEMPTED * 2);
+        }
+        assert_eq!(policy.budget(), SPIN_LEAST);
+        for _ in 0..10 {
+            let mut course = Course::new();
+            let looks = (0..)
+                .map(|n| course.spin(&policy, start + PREEMPTED / 2 * n))
+                .take_while(|&step| step == Step::Look)
+                .count();
+            assert!(looks >= 1);
+        }
+        assert_eq!(policy.budget(), SPIN);
+    }
+
+    #[test]
+    fn spinning_on_request_never_sleeps() {
+        let policy = Policy::new(WaitMode::Spin);
+        let start = Instant::now();
+        let mut course = Course::new();
+        for ms in 0..1000 {
+            assert_eq!(
+                course.spin(&policy, start + Duration::from_millis(ms)),
+                Step::Look
+            );
+        }
+    }
+}

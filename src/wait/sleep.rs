@@ -1,0 +1,64 @@
+//! The sleep word: how a rank goes to sleep and how it is woken. README.md has the proof; loom runs this very code.
+//!
+//! The word is an epoch whose lowest bit is set while threads of the rank sleep or are about to. It moves in three ways: *announce* sets
+//! the bit, *wake* clears it by adding 1 (which is the next epoch) and wakes all, and *retract* is a wake of oneself.
+use super::word::SleepWord;
+use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use core::time::Duration;
+
+/// Sleeps until somebody wakes the word's rank or `look` sees news. The first sleep lasts at most `first`, each further one `long`, with a
+/// look after each.
+pub(super) fn sleep<W: SleepWord>(
+    word: &W,
+    look: &mut impl FnMut() -> bool,
+    first: Duration,
+    long: Duration,
+) {
+    let ticket = announce(word);
+    // SeqCst: pairs with the fence before `wake`. Either the waker's load comes after our announcement, or our look after its store.
+    W::fence();
+    let mut limit = first;
+    while !look() {
+        word.wait(ticket, Some(limit));
+        // Acquire: pairs with the Release of the wake, so that the caller's next poll sees what came before it.
+        if word.load(core::sync::atomic::Ordering::Acquire) != ticket {
+            return;
+        }
+        limit = long;
+    }
+    // Other threads of the rank may sleep on the same ticket, so taking the bit back without waking them would lose their wake-ups.
+    wake_seen(word, ticket);
+}
+
+/// Sets the low bit; returns the value to sleep on.
+fn announce<W: SleepWord>(word: &W) -> u32 {
+    let mut seen = word.load(Relaxed);
+    // Another thread of this rank may have set it; its ticket serves both.
+    while seen & 1 == 0 {
+        match word.compare_exchange(seen, seen | 1, SeqCst) {
+            Ok(_) => return seen | 1,
+            Err(now) => seen = now,
+        }
+    }
+    seen
+}
+
+/// Wakes the word's rank if it is seen asleep. Certain only after a SeqCst fence.
+#[inline(always)]
+pub(super) fn wake<W: SleepWord>(word: &W) {
+    let seen = word.load(Relaxed);
+    if seen & 1 == 1 {
+        wake_seen(word, seen);
+    }
+}
+
+/// Moves the word on from `ticket` and wakes all; who comes second leaves it to the first.
+#[cold]
+fn wake_seen<W: SleepWord>(word: &W, ticket: u32) {
+    if word
+        .compare_exchange(ticket, ticket.wrapping_add(1), AcqRel)
+        .is_ok()
+    {
+        word.wake_all();
+    }
+}
