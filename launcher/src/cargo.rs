@@ -86,16 +86,13 @@ impl Target {
     }
 
     /// Builds it; the path of the executable. What the compiler says goes to standard error as cargo writes it.
-    pub(crate) fn build(&self, verbose: bool) -> Result<PathBuf, Sentence> {
+    pub(crate) fn build(&self) -> Result<PathBuf, Sentence> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(&cargo);
         command
             .args(self.arguments())
             .arg("--message-format=json-render-diagnostics")
             .stdin(Stdio::null());
-        if !verbose {
-            command.arg("--quiet");
-        }
         let output = command.stderr(Stdio::inherit()).output().map_err(|error| {
             Sentence::own(format!(
                 "cannot start {} to build {self}: {error}; is cargo in PATH?",

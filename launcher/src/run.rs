@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::path::Path;
 
+use serde_json::json;
 use tercio::launch::{Bind, Job, Outcome, Output, Program, Stdin};
 
 use crate::environment;
@@ -58,7 +59,11 @@ fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
     if let Some(file) = &plan.verdict {
         let json = match &ended {
             Ok(outcome) => json(outcome),
-            Err(sentence) => serde_json::json!({ "code": sentence.code, "by": "launcher", "cause": sentence.text }).to_string(),
+            Err(sentence) => {
+                let Sentence { code, text } = sentence;
+                json!({ "code": code, "code_of": "launcher", "cause": "not started", "text": text })
+                    .to_string()
+            }
         };
         std::fs::write(file, json + "\n").map_err(|error| unwritable(file, &error))?;
     }
@@ -114,7 +119,7 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
     for part in &plan.programs {
         let command = match &part.what {
             What::Command(command) => command.clone(),
-            What::Target(target) => target.build(plan.verbose)?.into(),
+            What::Target(target) => target.build()?.into(),
         };
         let mut program = Program::new(command, part.ranks).args(part.args.iter().cloned());
         program.wdir = part.wdir.clone();
@@ -130,7 +135,7 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
 fn json(outcome: &Outcome) -> String {
     match &outcome.verdict {
         Some(verdict) => verdict.json(),
-        None => serde_json::json!({ "code": outcome.code }).to_string(),
+        None => json!({ "code": outcome.code, "cause": null }).to_string(),
     }
 }
 

@@ -309,3 +309,75 @@ fn describe(error: &clap::Error) -> Sentence {
     };
     Sentence::usage(said)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Words that look like a command line of `tercio run`: known and unknown options, numbers, names, ':' and "--".
+    fn word() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec![
+            "-n",
+            "-np",
+            "--n=2",
+            "-x",
+            "-genv",
+            "-env",
+            "-l",
+            "--timeout",
+            "--stdin",
+            "--mca",
+            "-H",
+            "--map-by",
+            "--example",
+            "--release",
+            "--features",
+            ":",
+            "--",
+            "-",
+            "2",
+            "0",
+            "A=1",
+            "localhost:2",
+            "none",
+        ]);
+        prop_oneof![4 => known.prop_map(str::to_owned), 1 => "-{0,2}[a-z=:]{0,5}", 1 => "\\PC{0,6}"]
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_read_or_refused(words in prop::collection::vec(word(), 0..12)) {
+            let _ = read(words.into_iter().map(OsString::from).collect());
+        }
+
+        #[test]
+        fn what_follows_the_program_is_the_programs(words in prop::collection::vec(word(), 0..8)) {
+            let words: Vec<OsString> = words.into_iter().filter(|word| word != ":").map(OsString::from).collect();
+            let line = ["-n", "2", "program"].map(OsString::from).into_iter().chain(words.clone()).collect();
+            match read(line) {
+                Ok(Reading::Programs(programs, remarks)) => {
+                    prop_assert_eq!(programs.len(), 1);
+                    prop_assert_eq!(&programs[0].words[1..], words);
+                    prop_assert!(remarks.is_empty());
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_names_options_of_ours() {
+        let mut command = Options::command();
+        command.build();
+        for (names, meaning) in spelling::TABLE {
+            if let spelling::Meaning::Same(name) | spelling::Meaning::Pair(name) = meaning {
+                assert!(
+                    split::argument(&command, name).is_some(),
+                    "{names:?} mean --{name}, which there is not"
+                );
+            }
+        }
+    }
+}

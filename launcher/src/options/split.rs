@@ -221,7 +221,7 @@ fn names(argument: &clap::Arg) -> impl Iterator<Item = String> {
 }
 
 /// Our option of this name.
-fn argument<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
+pub(super) fn argument<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
     command
         .get_arguments()
         .find(|argument| names(argument).any(|known| known == name))
