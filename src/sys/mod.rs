@@ -1,9 +1,9 @@
 //! Every call to the operating system, each behind a safe, typed wrapper.
 //! Nothing here knows of ranks, messages or jobs.
 
+pub(crate) mod cma;
 pub(crate) mod cpu;
 pub(crate) mod fd;
-pub(crate) mod cma;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod process;

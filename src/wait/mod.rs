@@ -7,6 +7,9 @@ mod sleep;
 mod turn;
 mod word;
 
+#[cfg(all(test, loom))]
+mod loom_models;
+
 pub(crate) use policy::WaitMode;
 pub(crate) use turn::{Turn, TurnGuard};
 

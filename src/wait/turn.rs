@@ -1,6 +1,6 @@
 //! Whose turn it is to poll, among the threads of one rank (`Threading::Multiple`). README.md has the proof; loom runs this very code.
 use super::word::{Private, SleepWord};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::time::Duration;
 
 /// One thread at a time holds the turn and polls for all; the others follow: they sleep until there is news.
@@ -34,10 +34,10 @@ impl<W: SleepWord> Turn<W> {
     #[inline]
     pub(crate) fn try_take(&self) -> Option<TurnGuard<'_, W>> {
         // Acquire: pairs with the Release when the guard is dropped; the state that the turn protects passes from thread to thread.
-        self.taken
-            .compare_exchange(0, 1, Acquire)
-            .is_ok()
-            .then_some(TurnGuard { turn: self })
+        match self.taken.compare_exchange(0, 1, Acquire) {
+            Ok(_) => Some(TurnGuard { turn: self }),
+            Err(_) => None,
+        }
     }
 
     /// The epoch to follow. Read it *before* looking whether there is still reason to wait.
@@ -49,19 +49,20 @@ impl<W: SleepWord> Turn<W> {
 
     /// Sleeps until there is news after `epoch`, at most `limit`. May return early.
     pub(crate) fn follow(&self, epoch: u32, limit: Option<Duration>) {
-        // SeqCst: with `news`, either it counts us or we see its epoch.
-        self.followers.fetch_add(1, SeqCst);
-        if self.epoch.load(SeqCst) == epoch {
-            self.epoch.wait(epoch, limit);
-        }
+        self.followers.fetch_add(1, Relaxed);
+        // SeqCst: pairs with the fence in `news`. Either it counts us and wakes us, or we see its epoch and do not sleep.
+        W::fence();
+        self.epoch.wait(epoch, limit);
         self.followers.fetch_sub(1, Relaxed);
     }
 
     /// Tells the followers to look again. After completing something for another thread; dropping the turn does it too.
     pub(crate) fn news(&self) {
-        // SeqCst: with `follow`; Release for `epoch`.
-        self.epoch.fetch_add(1, SeqCst);
-        if self.followers.load(SeqCst) > 0 {
+        // Release: pairs with the Acquire in `epoch`.
+        self.epoch.fetch_add(1, Release);
+        // SeqCst: pairs with the fence in `follow`.
+        W::fence();
+        if self.followers.load(Relaxed) > 0 {
             self.epoch.wake_all();
         }
     }
@@ -69,8 +70,8 @@ impl<W: SleepWord> Turn<W> {
 
 impl<W: SleepWord> Drop for TurnGuard<'_, W> {
     fn drop(&mut self) {
-        // Release (in AcqRel): pairs with the Acquire in `try_take`.
-        self.turn.taken.fetch_sub(1, AcqRel);
+        // Release: pairs with the Acquire in `try_take`.
+        self.turn.taken.fetch_sub(1, Release);
         // Only then the news: a follower that is woken by it finds the turn free.
         self.turn.news();
     }

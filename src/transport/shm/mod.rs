@@ -9,7 +9,9 @@ mod memory;
 pub(crate) mod single_copy;
 pub(crate) mod stream;
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_models;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use lane::{Arrival, EAGER_MAX, INLINE, LaneRx, LaneTx, SlotHead};

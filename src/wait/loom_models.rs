@@ -1,0 +1,230 @@
+//! Loom runs the sleep word and the turn through every interleaving of up to three threads:
+//! `LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" cargo test --lib --release loom`. A lost wake-up shows as a deadlock, since the model's
+//! futex knows no time limit.
+use super::sleep;
+use super::turn::Turn;
+use super::word::SleepWord;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use loom::sync::atomic::{AtomicU32, fence};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+/// A futex: the compare and the going to sleep are one step with respect to wakes, and nothing more is promised.
+struct Futex {
+    value: AtomicU32,
+    queue: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Futex {
+    fn new() -> Futex {
+        Futex {
+            value: AtomicU32::new(0),
+            queue: Mutex::new(()),
+            woken: Condvar::new(),
+        }
+    }
+}
+
+impl SleepWord for Futex {
+    fn load(&self, order: Ordering) -> u32 {
+        self.value.load(order)
+    }
+
+    fn compare_exchange(&self, from: u32, to: u32, success: Ordering) -> Result<u32, u32> {
+        self.value
+            .compare_exchange(from, to, success, Ordering::Relaxed)
+    }
+
+    fn fetch_add(&self, by: u32, order: Ordering) -> u32 {
+        self.value.fetch_add(by, order)
+    }
+
+    fn fetch_sub(&self, by: u32, order: Ordering) -> u32 {
+        self.value.fetch_sub(by, order)
+    }
+
+    fn wait(&self, expected: u32, _limit: Option<Duration>) {
+        let queue = self.queue.lock().unwrap();
+        if self.value.load(Ordering::Relaxed) == expected {
+            drop(self.woken.wait(queue).unwrap());
+        }
+    }
+
+    fn wake_all(&self) {
+        drop(self.queue.lock().unwrap());
+        self.woken.notify_all();
+    }
+
+    fn fence() {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// A sleep word and two things to wait for.
+struct Rank {
+    word: Futex,
+    message: AtomicU32,
+    abort: AtomicU32,
+}
+
+impl Rank {
+    fn new() -> Arc<Rank> {
+        Arc::new(Rank {
+            word: Futex::new(),
+            message: AtomicU32::new(0),
+            abort: AtomicU32::new(0),
+        })
+    }
+
+    /// Sleeps until `message` is at least `count`; `false` if the job was ended before.
+    fn receive(&self, count: u32) -> bool {
+        let come = || {
+            self.message.load(Ordering::Acquire) >= count || self.abort.load(Ordering::Acquire) != 0
+        };
+        while !come() {
+            sleep::sleep(&self.word, &mut || come(), Duration::ZERO, Duration::ZERO);
+        }
+        self.abort.load(Ordering::Acquire) == 0
+    }
+
+    fn send(&self) {
+        self.message.fetch_add(1, Ordering::Release);
+        Futex::fence();
+        sleep::wake(&self.word);
+    }
+}
+
+#[test]
+fn loom_sleep_two_senders_wake_one_sleeper() {
+    loom::model(|| {
+        let rank = Rank::new();
+        let senders: Vec<_> = (0..2)
+            .map(|_| {
+                let rank = rank.clone();
+                thread::spawn(move || rank.send())
+            })
+            .collect();
+        assert!(rank.receive(1) && rank.receive(2));
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn loom_sleep_one_wake_reaches_two_threads_of_a_rank() {
+    loom::model(|| {
+        let rank = Rank::new();
+        let other = rank.clone();
+        let sleeper = thread::spawn(move || assert!(other.receive(1)));
+        let sender = {
+            let rank = rank.clone();
+            thread::spawn(move || rank.send())
+        };
+        assert!(rank.receive(1));
+        sleeper.join().unwrap();
+        sender.join().unwrap();
+    });
+}
+
+/// One of two sleepers sees its news before it sleeps and takes the announcement back; the other must not lose its wake-up by that.
+#[test]
+fn loom_sleep_one_retracts_while_the_other_sleeps() {
+    loom::model(|| {
+        let rank = Rank::new();
+        let other = rank.clone();
+        let sleeper = thread::spawn(move || assert!(other.receive(2)));
+        let sender = {
+            let rank = rank.clone();
+            thread::spawn(move || {
+                rank.send();
+                rank.send();
+            })
+        };
+        assert!(rank.receive(1));
+        sleeper.join().unwrap();
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_sleep_an_abort_is_never_slept_through() {
+    loom::model(|| {
+        let rank = Rank::new();
+        let ender = {
+            let rank = rank.clone();
+            thread::spawn(move || {
+                rank.abort.store(1, Ordering::Release);
+                Futex::fence();
+                sleep::wake(&rank.word);
+            })
+        };
+        let sender = {
+            let rank = rank.clone();
+            thread::spawn(move || rank.send())
+        };
+        // Whichever comes first; the second message never comes.
+        rank.receive(1);
+        assert!(!rank.receive(2));
+        ender.join().unwrap();
+        sender.join().unwrap();
+    });
+}
+
+/// Threads of one rank, each waiting for a completion that only polling brings; a poll completes one request, in order of arrival.
+fn threads_take_turns(threads: u32) {
+    let turn = Arc::new((
+        Turn::over(Futex::new(), Futex::new(), Futex::new()),
+        (0..threads).map(|_| AtomicU32::new(0)).collect::<Vec<_>>(),
+        // What the turn protects: whose request completes next.
+        loom::cell::UnsafeCell::new(0_usize),
+    ));
+    let run =
+        |me: usize, state: Arc<(Turn<Futex>, Vec<AtomicU32>, loom::cell::UnsafeCell<usize>)>| {
+            let (turn, done, next) = &*state;
+            loop {
+                let epoch = turn.epoch();
+                if done[me].load(Ordering::Acquire) == 1 {
+                    return;
+                }
+                let Some(guard) = turn.try_take() else {
+                    turn.follow(epoch, None);
+                    continue;
+                };
+                // SAFETY: the turn is ours; loom checks that nobody else's access is concurrent.
+                let whose = next.with_mut(|next| unsafe {
+                    *next += 1;
+                    *next - 1
+                });
+                if let Some(done) = done.get(whose) {
+                    done.store(1, Ordering::Release);
+                    if whose != me {
+                        turn.news();
+                    }
+                }
+                drop(guard);
+            }
+        };
+    let others: Vec<_> = (1..threads as usize)
+        .map(|me| {
+            let turn = turn.clone();
+            thread::spawn(move || run(me, turn))
+        })
+        .collect();
+    run(0, turn);
+    for other in others {
+        other.join().unwrap();
+    }
+}
+
+#[test]
+fn loom_turn_two_threads_hand_over() {
+    loom::model(|| threads_take_turns(2));
+}
+
+#[test]
+fn loom_turn_three_threads_hand_over() {
+    loom::model(|| threads_take_turns(3));
+}
