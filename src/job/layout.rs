@@ -29,11 +29,12 @@ pub(crate) const RANK_PAGE: usize = 2 * PAGE;
 pub(crate) const SITE_ENTRY: usize = 128;
 pub(crate) const SITE_TABLE: usize = 128 * 1024;
 
-/// A slot is one cache line: flag, header and up to `SLOT_INLINE` bytes.
-pub(crate) const SLOT: usize = 64;
-pub(crate) const SLOT_INLINE: usize = 32;
-/// Slots of a lane.
-pub(crate) const LANE_SLOTS: usize = 256;
+/// A slot is two lines: flag, header and 32 bytes of the body in the first, up to 64 more in the second, which most messages leave alone.
+/// Measured: with slots of one line the prefetchers of both cores get into each other's way (65-72 ns instead of 52 where L0 is 51).
+pub(crate) const SLOT: usize = LINE;
+pub(crate) const SLOT_INLINE: usize = SLOT - 32;
+/// Slots of a lane. Measured: 64 are as fast as 32 alone (52 ns) and in a stream (4 ns a message); 128 cost 2 ns more, 256 cost 10.
+pub(crate) const LANE_SLOTS: usize = 64;
 /// Bytes of a lane's byte ring.
 pub(crate) const LANE_RING: usize = 32 * 1024;
 pub(crate) const LANE: usize = LANE_SLOTS * SLOT + LANE_RING;

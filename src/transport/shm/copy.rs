@@ -54,6 +54,31 @@ pub(super) unsafe fn up_to_32(ptr: *const u8, len: usize) -> [u64; 4] {
     words
 }
 
+/// The last, perhaps partial, 64-bit word of the `len` >= 8 bytes at `ptr`; what is above `len` is unspecified.
+///
+/// # Safety
+/// `ptr` is valid for reading `len` bytes.
+#[inline(always)]
+pub(super) unsafe fn last_word(ptr: *const u8, len: usize) -> u64 {
+    // SAFETY: the last 8 of at least 8 bytes.
+    let last = unsafe { ptr.add(len - 8).cast::<u64>().read_unaligned() };
+    // Little-endian (both supported architectures): the bytes of the word before go out at the bottom.
+    last >> (8 * (len.next_multiple_of(8) - len))
+}
+
+/// Asks for the line at `ptr`, which may lie anywhere, to be brought near.
+#[inline(always)]
+pub(super) fn prefetch(ptr: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch is a hint, touches no architectural state and cannot fault.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(ptr.cast());
+    }
+    // No stable intrinsic elsewhere.
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = ptr;
+}
+
 /// Copies `len` bytes into shared memory that another rank will read after the next Release store of this thread.
 ///
 /// # Safety
@@ -126,6 +151,12 @@ mod tests {
             let words = unsafe { up_to_32(source.as_ptr(), len) };
             let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
             assert_eq!(bytes[..len], source[..len], "{len} bytes");
+            if len >= 8 {
+                // SAFETY: as above.
+                let last = unsafe { last_word(source.as_ptr(), len) }.to_ne_bytes();
+                let from = (len - 1) / 8 * 8;
+                assert_eq!(last[..len - from], source[from..len], "{len} bytes");
+            }
         }
     }
 

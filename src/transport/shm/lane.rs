@@ -1,6 +1,6 @@
 //! A lane: the path of small messages from one rank to one other.
 //!
-//! A ring of one-line slots, each with its flag, header and up to [`INLINE`] bytes, and a byte ring beside it for middle sizes. One
+//! A ring of slots, each with its flag, header and up to [`INLINE`] bytes, and a byte ring beside it for middle sizes. One
 //! producer, one consumer; cursors are private, and the only thing that goes back is the credit line. README.md has the proof.
 use super::copy;
 use super::memory::{BODY, Credit, LaneMemory, SegmentLane, Word};
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Bytes that travel in the slot itself.
 pub(crate) const INLINE: usize = SLOT_INLINE;
+/// Of these, those in the line of the header.
+const FIRST_LINE: usize = 32;
 /// The longest message that travels through the byte ring.
 pub(crate) const EAGER_MAX: usize = 8 * 1024;
 const _: () = assert!(EAGER_MAX <= LANE_RING / 2 && EAGER_MAX <= u16::MAX as usize);
@@ -144,14 +146,30 @@ impl<M: LaneMemory> Tx<M> {
         len: usize,
     ) -> bool {
         debug_assert!(len <= INLINE);
+        let len = if len <= INLINE { len } else { INLINE };
         if !self.has_slot() {
             return false;
         }
         let slot = self.next as usize & (M::SLOTS - 1);
-        // SAFETY: the caller's promise; `len` is at most INLINE.
-        let body = unsafe { copy::up_to_32(ptr, len) };
-        for (i, word) in body.iter().enumerate().take(len.min(INLINE).div_ceil(8)) {
-            self.memory.word(slot, BODY + i).store(*word, Relaxed);
+        if len <= FIRST_LINE {
+            // SAFETY: the caller's promise; `len` is at most 32.
+            let body = unsafe { copy::up_to_32(ptr, len) };
+            for (i, word) in body.iter().enumerate().take(len.div_ceil(8)) {
+                self.memory.word(slot, BODY + i).store(*word, Relaxed);
+            }
+        } else {
+            let words = len.div_ceil(8);
+            // The second line first: then the first one is written in one go, and the receiver that polls it takes it away but once.
+            for i in (FIRST_LINE / 8..words - 1).chain(0..FIRST_LINE / 8) {
+                // SAFETY: the caller's promise; word `i` is not the last, so it lies whole inside `len` bytes.
+                let word = unsafe { ptr.cast::<u64>().add(i).read_unaligned() };
+                self.memory.word(slot, BODY + i).store(word, Relaxed);
+            }
+            // SAFETY: the caller's promise; `len` is above 8.
+            let last = unsafe { copy::last_word(ptr, len) };
+            self.memory
+                .word(slot, BODY + words - 1)
+                .store(last, Relaxed);
         }
         self.publish_slot(slot, head, len);
         true
@@ -286,7 +304,9 @@ pub(crate) struct Rx<M> {
 impl LaneRx {
     /// The receiving end of the lane from `src` to `dst`, once `src` has opened it (its bit in `Control::open_lanes`, Acquire).
     pub(crate) fn new(segment: &Arc<Segment>, src: usize, dst: usize) -> LaneRx {
-        Rx::over(SegmentLane::new(segment, src, dst), src, dst)
+        let memory = SegmentLane::new(segment, src, dst);
+        memory.touch();
+        Rx::over(memory, src, dst)
     }
 }
 
@@ -316,6 +336,9 @@ impl<M: LaneMemory> Rx<M> {
         let found = (first >> 32) as u32;
         if found != expected {
             if found == expected.wrapping_sub(1) {
+                // Should the message come through the ring, its first line is then on its way together with the slot's (measured for
+                // one line of it: 74 ns instead of 96).
+                copy::prefetch(self.memory.span((self.ring % M::RING as u64) as usize, 0));
                 return Ok(None);
             }
             return Err(self.strange("a slot's sequence number"));

@@ -1,6 +1,6 @@
 //! The shared words and bytes of a lane, as the lane's algorithm sees them: in a segment, or in a loom model.
 use crate::job::Segment;
-use crate::job::layout::{LANE_RING, LANE_SLOTS, SLOT};
+use crate::job::layout::{LANE, LANE_RING, LANE_SLOTS, PAGE, SLOT};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -84,6 +84,14 @@ impl SegmentLane {
             _segment: segment.clone(),
         }
     }
+
+    /// Has the system map the lane's pages here now: a prefetch of a page that is not mapped walks the page tables in vain each time.
+    pub(super) fn touch(&self) {
+        for at in (0..LANE).step_by(PAGE) {
+            // SAFETY: the ring follows the slots, and `new` checked both; what is read does not matter.
+            unsafe { self.slots.cast::<u8>().add(at).read_volatile() };
+        }
+    }
 }
 
 impl LaneMemory for SegmentLane {
@@ -94,7 +102,7 @@ impl LaneMemory for SegmentLane {
     #[inline(always)]
     fn word(&self, slot: usize, word: usize) -> &AtomicU64 {
         debug_assert!(slot < LANE_SLOTS && word < SLOT_WORDS);
-        // SAFETY: the callers mask `slot`, so it lies in the range that `new` checked; slots are 64-byte aligned, and every access to
+        // SAFETY: the callers mask `slot`, so it lies in the range that `new` checked; slots are aligned to their size, and every access to
         // them while they are shared is atomic or a raw copy of a published body.
         unsafe { &(*self.slots.add(slot))[word] }
     }
@@ -108,7 +116,7 @@ impl LaneMemory for SegmentLane {
     #[inline(always)]
     fn body(&self, slot: usize) -> *const u8 {
         debug_assert!(slot < LANE_SLOTS);
-        // SAFETY: as for `word`: the body is the second half of a slot inside the checked range.
+        // SAFETY: as for `word`: the body ends a slot inside the checked range.
         unsafe { self.slots.add(slot).cast::<u8>().add(BODY * 8) }
     }
 
