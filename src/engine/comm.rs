@@ -1,11 +1,15 @@
 //! A communicator as the engine knows it: who its members are, and which contexts its messages carry.
 
+use std::sync::Arc;
+
+/// The world rank of each member of a communicator.
+pub(crate) type Members = Arc<[usize]>;
+
 /// A group of world ranks with a context of its own. Contexts are even; the odd one above belongs to collectives.
 #[derive(Debug)]
 pub(crate) struct Comm {
     context: u32,
-    /// The world rank of each member.
-    members: Vec<usize>,
+    members: Members,
     /// The member that each world rank is; `u32::MAX` for none.
     index: Vec<u32>,
     rank: usize,
@@ -50,7 +54,7 @@ impl Comm {
         self.members[rank]
     }
 
-    pub(crate) fn members(&self) -> &[usize] {
+    pub(crate) fn members(&self) -> &Members {
         &self.members
     }
 

@@ -1,0 +1,158 @@
+//! Waiting in the engine: progress on everything, then spin, yield or sleep as the policy says.
+use super::state::State;
+use super::{Engine, aborted};
+use crate::model::Error;
+use crate::model::Site;
+use crate::model::error::Result;
+use core::time::Duration;
+
+/// Polls between looks at the abort word and at who is gone.
+const LOOK_AROUND: u32 = 32;
+/// After so many polls without news the stores of this rank get their full fence, and sleepers a second look.
+const FENCE_AFTER: u32 = 64;
+/// A follower looks for itself now and then, as a net.
+const FOLLOW_LIMIT: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// Waits until `done` gives a result. `hopeless` tells why the wait can never end, once nothing more comes in.
+    pub(super) fn block<T>(
+        &self,
+        site: Site,
+        mut done: impl FnMut(&mut State) -> Option<Result<T>>,
+        hopeless: impl Fn(&mut State) -> Option<Error>,
+    ) -> Result<T> {
+        let result = if self.state.is_locked() {
+            self.block_shared(&mut done, &hopeless)
+        } else {
+            self.poll(&mut done, &hopeless)
+        };
+        result.map_err(|e| e.at(site))
+    }
+
+    /// Several threads may wait: one polls, the others follow.
+    fn block_shared<T>(
+        &self,
+        done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
+        hopeless: &impl Fn(&mut State) -> Option<Error>,
+    ) -> Result<T> {
+        loop {
+            if let Some(turn) = self.turn.try_take() {
+                let result = self.poll(done, hopeless);
+                // The role is free before this thread returns; whoever follows takes it.
+                drop(turn);
+                return result;
+            }
+            let epoch = self.turn.epoch();
+            if let Some(result) = done(&mut self.state.get()) {
+                return result;
+            }
+            if self.segment.control().is_aborted() {
+                return Err(aborted());
+            }
+            self.turn.follow(epoch, FOLLOW_LIMIT);
+        }
+    }
+
+    fn poll<T>(
+        &self,
+        done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
+        hopeless: &impl Fn(&mut State) -> Option<Error>,
+    ) -> Result<T> {
+        let control = self.segment.control();
+        let mut spell = self.waiter.spell();
+        let mut polls = 0_u32;
+        loop {
+            let any = self.step()?;
+            {
+                let mut state = self.state.get();
+                if let Some(result) = done(&mut state) {
+                    return result;
+                }
+                polls += 1;
+                if polls == FENCE_AFTER {
+                    state.fence();
+                }
+                if polls.is_multiple_of(LOOK_AROUND) {
+                    if control.is_aborted() {
+                        return Err(aborted());
+                    }
+                    if state.look_for_gone() {
+                        // What a gone rank sent is in the lanes by now: only when nothing more comes in is the wait hopeless.
+                        if !state.progress()? && state.ready.is_empty() {
+                            if let Some(result) = done(&mut state) {
+                                return result;
+                            }
+                            if let Some(error) = hopeless(&mut state) {
+                                return Err(error);
+                            }
+                        }
+                    }
+                }
+            }
+            if any {
+                continue;
+            }
+            let mut outcome = None;
+            let mut failed = None;
+            let before_sleep = spell.idle(|| {
+                let mut state = self.state.get();
+                state.fence();
+                state.before_sleep();
+                match state.progress() {
+                    Err(error) => failed = Some(error),
+                    Ok(any) => {
+                        outcome = done(&mut state);
+                        if outcome.is_none() {
+                            failed = hopeless_now(&mut state, hopeless, any);
+                            return any
+                                || failed.is_some()
+                                || !state.ready.is_empty()
+                                || state.departures_moved()
+                                || control.is_aborted()
+                                || state.watch_is_met();
+                        }
+                    }
+                }
+                true
+            });
+            let () = before_sleep;
+            if let Some(result) = outcome {
+                return result;
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if control.is_aborted() {
+                return Err(aborted());
+            }
+        }
+    }
+
+    /// One round of progress; tells whether anything happened.
+    fn step(&self) -> Result<bool> {
+        let mut state = self.state.get();
+        let completed = state.requests.completed;
+        let any = state.progress()?;
+        let ready = !state.ready.is_empty();
+        let news = self.state.is_locked()
+            && (state.requests.completed != completed || state.watch_is_met());
+        drop(state);
+        if news {
+            self.turn.news();
+        }
+        if ready {
+            self.run_ready()?;
+        }
+        Ok(any || ready)
+    }
+}
+
+/// Before sleeping: a wait that makes no sense must be found out now, for nobody may wake this rank again.
+fn hopeless_now(
+    state: &mut State,
+    hopeless: &impl Fn(&mut State) -> Option<Error>,
+    any: bool,
+) -> Option<Error> {
+    state.look_for_gone();
+    if any { None } else { hopeless(state) }
+}

@@ -1,0 +1,218 @@
+//! What stands in a slot's head and body, by kind (see README.md). Encoding and decoding only.
+use super::RequestId;
+use crate::model::{Envelope, TypeCode};
+use crate::transport::shm::{self, SlotHead};
+
+pub(super) use shm::{EAGER_MAX, INLINE};
+
+pub(super) const EAGER: u8 = 1;
+pub(super) const RTS: u8 = 2;
+pub(super) const CTS: u8 = 3;
+pub(super) const DATA: u8 = 4;
+pub(super) const STREAM: u8 = 5;
+pub(super) const DONE: u8 = 6;
+
+const FLAG_SYNC: u8 = 1;
+const FLAG_READY: u8 = 2;
+/// The payload may be read straight out of the sender's memory.
+const FLAG_READABLE: u8 = 4;
+/// The sender would like to know whether reading it so is faster; or, on `DONE`: it was.
+pub(super) const FLAG_SINGLE_COPY: u8 = 8;
+
+/// What an eager message costs of the credit, at least: what the receiver needs to hold it.
+pub(super) const EAGER_COST: u64 = 64;
+/// Eager bytes that may lie unmatched at a receiver for each sender. 64 KiB: what the peers allow; a ring of 256 slots is 16 KiB of it.
+pub(super) const CREDIT: u64 = 64 * 1024;
+
+/// Where the payload of an offered message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// With the sender until `CTS`.
+    Held,
+    /// Coming through this stream of the sender from this position on.
+    Stream { stream: usize, start: u64 },
+    /// At this address of the sender's memory, or with the sender until `CTS`.
+    Address(u64),
+}
+
+/// The body of `RTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub(super) send: RequestId,
+    pub(super) source: Source,
+}
+
+const NO_STREAM: u32 = u32::MAX;
+
+fn put32(body: &mut [u8; INLINE], at: usize, value: u32) {
+    body[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+fn put64(body: &mut [u8; INLINE], at: usize, value: u64) {
+    body[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+fn get32(body: &[u8; INLINE], at: usize) -> u32 {
+    u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
+}
+
+fn get64(body: &[u8; INLINE], at: usize) -> u64 {
+    get32(body, at) as u64 | (get32(body, at + 4) as u64) << 32
+}
+
+/// The head of an `EAGER` or `RTS` slot.
+#[inline]
+pub(super) fn envelope_head(kind: u8, envelope: &Envelope) -> SlotHead {
+    let flags =
+        if envelope.sync { FLAG_SYNC } else { 0 } | if envelope.ready { FLAG_READY } else { 0 };
+    SlotHead {
+        kind,
+        flags,
+        context: envelope.context,
+        tag: envelope.tag,
+        site: envelope.site,
+        source: envelope.source,
+        code: envelope.code.0,
+    }
+}
+
+/// The envelope in the head of an `EAGER` or `RTS` slot.
+#[inline]
+pub(super) fn envelope_of(head: &SlotHead, bytes: u64) -> Envelope {
+    Envelope {
+        context: head.context,
+        source: head.source,
+        tag: head.tag,
+        bytes,
+        code: TypeCode(head.code),
+        site: head.site,
+        sync: head.flags & FLAG_SYNC != 0,
+        ready: head.flags & FLAG_READY != 0,
+    }
+}
+
+/// An `RTS` slot.
+pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; INLINE]) {
+    let mut head = envelope_head(RTS, envelope);
+    let mut body = [0; INLINE];
+    put64(&mut body, 0, envelope.bytes);
+    put32(&mut body, 8, offer.send.index);
+    put32(&mut body, 12, offer.send.generation);
+    let (stream, word) = match offer.source {
+        Source::Held => (NO_STREAM, 0),
+        Source::Stream { stream, start } => (stream as u32, start),
+        Source::Address(address) => {
+            head.flags |= FLAG_READABLE;
+            (NO_STREAM, address)
+        }
+    };
+    put32(&mut body, 16, stream);
+    put64(&mut body, 24, word);
+    (head, body)
+}
+
+/// The length and the offer in an `RTS` slot.
+pub(super) fn offer_of(head: &SlotHead, body: &[u8; INLINE]) -> (u64, Offer) {
+    let send = RequestId {
+        index: get32(body, 8),
+        generation: get32(body, 12),
+    };
+    let source = match get32(body, 16) {
+        NO_STREAM if head.flags & FLAG_READABLE != 0 => Source::Address(get64(body, 24)),
+        NO_STREAM => Source::Held,
+        stream => Source::Stream {
+            stream: stream as usize,
+            start: get64(body, 24),
+        },
+    };
+    (get64(body, 0), Offer { send, source })
+}
+
+/// The head of a slot that is addressed to a request of the receiver of the slot.
+pub(super) fn addressed(kind: u8, flags: u8, to: RequestId) -> SlotHead {
+    SlotHead {
+        kind,
+        flags,
+        context: to.index,
+        tag: to.generation as i32,
+        site: 0,
+        source: 0,
+        code: 0,
+    }
+}
+
+/// The request that such a slot is addressed to.
+pub(super) fn address_of(head: &SlotHead) -> RequestId {
+    RequestId {
+        index: head.context,
+        generation: head.tag as u32,
+    }
+}
+
+/// The body of `CTS`: the receive.
+pub(super) fn id_body(id: RequestId) -> [u8; INLINE] {
+    let mut body = [0; INLINE];
+    put32(&mut body, 0, id.index);
+    put32(&mut body, 4, id.generation);
+    body
+}
+
+pub(super) fn id_of(body: &[u8; INLINE]) -> RequestId {
+    RequestId {
+        index: get32(body, 0),
+        generation: get32(body, 4),
+    }
+}
+
+/// The body of `STREAM`: which, and from where on.
+pub(super) fn stream_body(stream: usize, start: u64) -> [u8; INLINE] {
+    let mut body = [0; INLINE];
+    put32(&mut body, 0, stream as u32);
+    put64(&mut body, 8, start);
+    body
+}
+
+pub(super) fn stream_of(body: &[u8; INLINE]) -> (usize, u64) {
+    (get32(body, 0) as usize, get64(body, 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_say_what_was_put_in() {
+        let envelope = Envelope {
+            context: 9,
+            source: 3,
+            tag: 7,
+            bytes: 1 << 40,
+            code: TypeCode(1 << 63 | 5),
+            site: 2,
+            sync: true,
+            ready: false,
+        };
+        let id = RequestId {
+            index: 4,
+            generation: u32::MAX,
+        };
+        for source in [
+            Source::Held,
+            Source::Address(0xffff_ffff_1234),
+            Source::Stream {
+                stream: 3,
+                start: 1 << 50,
+            },
+        ] {
+            let (head, body) = offer(&envelope, &Offer { send: id, source });
+            let (bytes, offer) = offer_of(&head, &body);
+            assert_eq!(
+                (offer, envelope_of(&head, bytes)),
+                (Offer { send: id, source }, envelope)
+            );
+        }
+        assert_eq!(address_of(&addressed(CTS, 0, id)), id);
+        assert_eq!(id_of(&id_body(id)), id);
+        assert_eq!(stream_of(&stream_body(5, 99)), (5, 99));
+    }
+}

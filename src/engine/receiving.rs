@@ -1,0 +1,379 @@
+//! Receives: what an arrival does, how payloads reach the user's memory, what is checked on the way.
+use super::matching::{Payload, Unexpected};
+use super::protocol::{self, CTS, EAGER_COST, Offer, Source};
+use super::requests::{Receive, RecvPhase, State as Request};
+use super::state::{State, corrupt};
+use super::{Peer, RecvSpan, RequestId};
+use crate::model::error::Result;
+use crate::model::{Envelope, Error, ErrorClass, Signature, Status, TypeCode};
+use crate::transport::shm::{Arrival, StreamRx};
+
+impl State {
+    /// A whole small message is at the head of the lane.
+    pub(super) fn arrive_eager(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
+        let envelope = protocol::envelope_of(&arrival.head, arrival.len as u64);
+        self.links[from].received += 1;
+        let queues = self.contexts.of(envelope.context);
+        match queues.match_posted(envelope.source as usize, envelope.tag) {
+            Some(posted) => {
+                self.links[from]
+                    .rx
+                    .add_matched((arrival.len as u64).max(EAGER_COST));
+                let Some(receive) = self.requests.receive(posted.request) else {
+                    return Ok(());
+                };
+                let result = self_checked(
+                    self.rank,
+                    &self.segment,
+                    &receive.span,
+                    receive.signature(),
+                    &envelope,
+                    from,
+                );
+                let result = result.and_then(|()| {
+                    let len = (arrival.len as usize).min(receive.span.len());
+                    // SAFETY: `len` bytes fit the span, are in the lane, and the span is lent until the request is complete.
+                    unsafe { receive.span.unpack(0, len, arrival.payload) };
+                    finished(&receive.span, &envelope)
+                });
+                let site = receive.site;
+                self.requests
+                    .complete(posted.request, result.map_err(|e| e.at(site)));
+            }
+            None => {
+                let payload = State::inline_payload(arrival);
+                queues.add_unexpected(envelope, from, payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// The envelope of a message whose payload is elsewhere.
+    pub(super) fn arrive_offer(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
+        let (bytes, offer) = protocol::offer_of(&arrival.head, &arrival.body());
+        if let Source::Stream { stream, .. } = offer.source {
+            if stream >= crate::job::layout::STREAMS {
+                return Err(corrupt(from, "a stream that does not exist"));
+            }
+        }
+        let envelope = protocol::envelope_of(&arrival.head, bytes);
+        self.links[from].received += 1;
+        let queues = self.contexts.of(envelope.context);
+        match queues.match_posted(envelope.source as usize, envelope.tag) {
+            Some(posted) => self.accept(posted.request, envelope, from, offer),
+            None => {
+                queues.add_unexpected(envelope, from, Payload::Offered(offer));
+                Ok(())
+            }
+        }
+    }
+
+    /// A receive has been matched with an offered message: get its payload.
+    fn accept(
+        &mut self,
+        id: RequestId,
+        envelope: Envelope,
+        from: usize,
+        offer: Offer,
+    ) -> Result<()> {
+        let Some(receive) = self.requests.receive(id) else {
+            return Ok(());
+        };
+        receive.message = Some((envelope, from));
+        let checked = self_checked(
+            self.rank,
+            &self.segment,
+            &receive.span,
+            receive.signature(),
+            &envelope,
+            from,
+        );
+        let (site, room) = (receive.site, receive.span.len());
+        let unwanted = checked.is_err() || envelope.bytes > room as u64;
+        match offer.source {
+            Source::Stream { stream, start } => {
+                // Even an unwanted payload is drained, so that the sender gets its stream back; what does not fit is thrown away.
+                receive.phase = RecvPhase::Streaming {
+                    rx: Box::new(StreamRx::new(&self.segment, from, stream, start)),
+                    got: 0,
+                };
+                if let Err(error) = checked {
+                    receive.refused = Some(error.at(site));
+                }
+                self.receiving.push(id);
+                self.pump_receive(id)?;
+            }
+            Source::Held | Source::Address(_) if unwanted => {
+                let result = checked.and_then(|()| Err(too_long(&envelope, room, from)));
+                self.push_done(from, offer.send, 0)?;
+                self.requests
+                    .complete(id, result.map_err(|e: Error| e.at(site)));
+            }
+            Source::Address(address) if self.try_single_copy(id, &envelope, from, address)? => {
+                let flags = self.links[from].single_copy.verdict();
+                self.push_done(from, offer.send, flags)?;
+            }
+            Source::Held | Source::Address(_) => {
+                if let Some(receive) = self.requests.receive(id) {
+                    receive.phase = RecvPhase::Awaiting;
+                }
+                self.push_control(
+                    from,
+                    protocol::addressed(CTS, 0, offer.send),
+                    protocol::id_body(id),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The payload of a small message that was offered.
+    pub(super) fn arrive_data(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
+        let id = protocol::address_of(&arrival.head);
+        let Some(receive) = self.awaiting(id, from) else {
+            return Err(corrupt(
+                from,
+                "a payload for a receive that does not wait for one",
+            ));
+        };
+        let Some((envelope, _)) = receive.message else {
+            return Ok(());
+        };
+        if arrival.len as u64 != envelope.bytes || arrival.len as usize > receive.span.len() {
+            return Err(corrupt(
+                from,
+                "a payload of another length than was announced",
+            ));
+        }
+        // SAFETY: the length was checked, the bytes are in the lane, and the span is lent until the request is complete.
+        unsafe {
+            receive
+                .span
+                .unpack(0, arrival.len as usize, arrival.payload)
+        };
+        let site = receive.site;
+        let result = finished(&receive.span, &envelope).map_err(|e| e.at(site));
+        self.requests.complete(id, result);
+        Ok(())
+    }
+
+    /// The payload of a long message comes through this stream.
+    pub(super) fn arrive_stream(
+        &mut self,
+        from: usize,
+        id: RequestId,
+        stream: usize,
+        start: u64,
+    ) -> Result<()> {
+        if stream >= crate::job::layout::STREAMS {
+            return Err(corrupt(from, "a stream that does not exist"));
+        }
+        let rx = StreamRx::new(&self.segment, from, stream, start);
+        let Some(receive) = self.awaiting(id, from) else {
+            return Err(corrupt(
+                from,
+                "a stream for a receive that does not wait for one",
+            ));
+        };
+        receive.phase = RecvPhase::Streaming {
+            rx: Box::new(rx),
+            got: 0,
+        };
+        self.receiving.push(id);
+        self.pump_receive(id)?;
+        Ok(())
+    }
+
+    fn awaiting(&mut self, id: RequestId, from: usize) -> Option<&mut Receive> {
+        self.requests.receive(id).filter(|r| {
+            matches!(r.phase, RecvPhase::Awaiting)
+                && r.message.is_some_and(|(_, sender)| sender == from)
+        })
+    }
+
+    /// Posts a receive, or starts it on a message that is held already.
+    pub(super) fn start_receive(&mut self, receive: Receive) -> Result<RequestId> {
+        let from = match receive.from {
+            Peer::Rank(rank) => Some(rank),
+            _ => None,
+        };
+        let (context, tag) = (receive.context, receive.tag);
+        let id = self.requests.add(Request::Receive(Box::new(receive)));
+        match self.contexts.of(context).take_unexpected(from, tag) {
+            Some(unexpected) => self.deliver(id, unexpected)?,
+            None => self.contexts.of(context).post(from, tag, id),
+        }
+        Ok(id)
+    }
+
+    /// Gives a held message to a receive.
+    pub(super) fn deliver(&mut self, id: RequestId, unexpected: Unexpected) -> Result<()> {
+        let Unexpected {
+            envelope,
+            from,
+            payload,
+            ..
+        } = unexpected;
+        match payload {
+            Payload::Offered(offer) => return self.accept(id, envelope, from, offer),
+            Payload::Inline(bytes) => {
+                self.deliver_packed(
+                    id,
+                    envelope,
+                    from,
+                    &bytes[..(envelope.bytes as usize).min(bytes.len())],
+                );
+            }
+            Payload::Heap(bytes) => self.deliver_packed(id, envelope, from, &bytes),
+            Payload::Local(send) => {
+                let packed = self
+                    .requests
+                    .send(send)
+                    .map(|s| s.span.to_packed())
+                    .unwrap_or_default();
+                self.deliver_packed(id, envelope, from, &packed);
+                self.finish(send, Status::EMPTY);
+                return Ok(());
+            }
+        }
+        if from != self.rank {
+            self.links[from]
+                .rx
+                .add_matched(envelope.bytes.max(EAGER_COST));
+        }
+        Ok(())
+    }
+
+    /// Completes a receive with a message whose packed bytes are at hand.
+    pub(super) fn deliver_packed(
+        &mut self,
+        id: RequestId,
+        envelope: Envelope,
+        from: usize,
+        bytes: &[u8],
+    ) {
+        let Some(receive) = self.requests.receive(id) else {
+            return;
+        };
+        let site = receive.site;
+        let result = self_checked(
+            self.rank,
+            &self.segment,
+            &receive.span,
+            receive.signature(),
+            &envelope,
+            from,
+        )
+        .and_then(|()| {
+            receive
+                .span
+                .fill_at(0, &bytes[..bytes.len().min(receive.span.len())]);
+            finished(&receive.span, &envelope)
+        });
+        self.requests.complete(id, result.map_err(|e| e.at(site)));
+    }
+
+    /// Moves all streaming receives on.
+    pub(super) fn pump_receives(&mut self) -> Result<bool> {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.receiving.len() {
+            let id = self.receiving[at];
+            any |= self.pump_receive(id)?;
+            if self.requests.is_complete(id) {
+                drop(self.receiving.swap_remove(at))
+            } else {
+                at += 1
+            }
+        }
+        Ok(any)
+    }
+}
+
+/// What a receive reports when its payload is in place.
+pub(super) fn finished(span: &RecvSpan, envelope: &Envelope) -> Result<Status> {
+    if envelope.bytes > span.len() as u64 {
+        return Err(too_long(envelope, span.len(), envelope.source as usize));
+    }
+    if span.has_bools() {
+        if let Some(value) = span.invalid_bool(envelope.bytes as usize) {
+            let text = format!(
+                "a message from rank {} with tag {} was received as bool but holds the byte {value}, which is neither 0 nor 1; \
+                 receive it as u8",
+                envelope.source, envelope.tag
+            );
+            return Err(Error::new(ErrorClass::Buffer, text));
+        }
+    }
+    Ok(status_of(envelope))
+}
+
+pub(super) fn status_of(envelope: &Envelope) -> Status {
+    Status {
+        source: Some(envelope.source as usize),
+        tag: Some(envelope.tag),
+        bytes: envelope.bytes,
+        cancelled: false,
+    }
+}
+
+pub(super) fn too_long(envelope: &Envelope, room: usize, from: usize) -> Error {
+    let text = format!(
+        "a message of {} bytes from rank {from} with tag {} does not fit the buffer of {room} bytes; probe for the length or receive into a Vec",
+        envelope.bytes, envelope.tag
+    );
+    Error::new(ErrorClass::Truncate, text)
+}
+
+/// Whether a message may be received so: element types for messages, signatures for collectives.
+pub(super) fn self_checked(
+    me: usize,
+    segment: &crate::job::Segment,
+    span: &RecvSpan,
+    signature: Option<Signature>,
+    envelope: &Envelope,
+    from: usize,
+) -> Result<()> {
+    match signature {
+        Some(own) if !own.goes_with(Signature(envelope.code.0)) => {
+            let place = segment
+                .control()
+                .site(from, envelope.site)
+                .map(|s| format!(" at {s}"))
+                .unwrap_or_default();
+            let theirs = Signature(envelope.code.0);
+            let text = format!(
+                "rank {me} is in {} but rank {from} is in {}{place}: they differ in {}; all members of a communicator must call the same \
+                 collectives in the same order",
+                own.describe(),
+                theirs.describe(),
+                own.difference(theirs)
+            );
+            Err(Error::new(ErrorClass::Mismatch, text))
+        }
+        Some(_) => Ok(()),
+        None if types_differ(envelope, span) => {
+            let place = segment
+                .control()
+                .site(from, envelope.site)
+                .map(|s| format!(" at {s}"))
+                .unwrap_or_default();
+            let text = format!(
+                "rank {me} receives {} but rank {from} sent {} bytes of {}{place} (tag {}); receive the type that was sent",
+                span.code().name(),
+                envelope.bytes,
+                TypeCode(envelope.code.0).name(),
+                envelope.tag
+            );
+            Err(Error::new(ErrorClass::Type, text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Types are compared only where the message is a whole number of the receiver's periods: else it may be a prefix, which MPI allows.
+#[inline]
+pub(super) fn types_differ(envelope: &Envelope, span: &RecvSpan) -> bool {
+    !envelope.code.goes_with(span.code())
+        && envelope.bytes.is_multiple_of(span.period().max(1) as u64)
+}

@@ -1,0 +1,192 @@
+//! Requests: objects with a state, found by index and generation.
+use super::run::Run;
+use super::{Peer, RecvSpan, RequestId, SendMode, SendSpan};
+use crate::model::error::Result;
+use crate::model::{Envelope, Error, ErrorClass, Signature, Site, Status};
+use crate::transport::shm::StreamRx;
+
+/// How far a send has come.
+#[derive(Debug)]
+pub(super) enum SendPhase {
+    /// The lane is full; the envelope waits in the link's queue.
+    Queued,
+    /// The envelope is out; the payload waits for `CTS` or `DONE`. A message to this rank itself waits so for its receive.
+    Offered,
+    /// Matched; the receive to which the payload goes, as soon as a stream or the lane has room.
+    Granted(RequestId),
+    /// The payload goes through this stream of ours; so many bytes have gone.
+    Streaming { stream: usize, sent: usize },
+}
+
+pub(super) struct Send {
+    pub(super) envelope: Envelope,
+    /// The receiver's world rank.
+    pub(super) to: usize,
+    pub(super) span: SendSpan,
+    pub(super) mode: SendMode,
+    pub(super) phase: SendPhase,
+    pub(super) site: Site,
+}
+
+/// How far a receive has come.
+pub(super) enum RecvPhase {
+    Posted,
+    /// `CTS` sent; payload or a stream follows.
+    Awaiting,
+    /// The payload comes through this stream of its sender; so many bytes have come.
+    Streaming {
+        rx: Box<StreamRx>,
+        got: usize,
+    },
+}
+
+pub(super) struct Receive {
+    pub(super) context: u32,
+    pub(super) from: Peer,
+    pub(super) tag: Option<i32>,
+    pub(super) span: RecvSpan,
+    pub(super) phase: RecvPhase,
+    pub(super) site: Site,
+    /// Once matched: the message, and its sender's world rank.
+    pub(super) message: Option<(Envelope, usize)>,
+    /// The communicator's members; for the check against departures.
+    pub(super) members: super::comm::Members,
+    /// What a collective's message must carry; `None` for the user's messages.
+    pub(super) collective: Option<Signature>,
+    /// Why the payload that is coming will not be delivered.
+    pub(super) refused: Option<Error>,
+}
+
+impl Receive {
+    pub(super) fn signature(&self) -> Option<Signature> {
+        self.collective
+    }
+}
+
+pub(super) enum State {
+    Free,
+    Send(Box<Send>),
+    Receive(Box<Receive>),
+    /// A collective; `None` while its local steps run outside of the engine's state.
+    Run(Option<Box<Run>>),
+    /// A message that a matched probe took.
+    Message(Box<super::matching::Unexpected>),
+    Complete(Result<Status>),
+}
+
+struct Entry {
+    generation: u32,
+    state: State,
+}
+
+/// All requests of a rank.
+pub(super) struct Requests {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// Requests that became complete since somebody last asked.
+    pub(super) completed: u64,
+}
+
+impl Requests {
+    pub(super) fn new() -> Requests {
+        Requests {
+            entries: Vec::new(),
+            free: Vec::new(),
+            completed: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, state: State) -> RequestId {
+        match self.free.pop() {
+            Some(index) => {
+                let entry = &mut self.entries[index as usize];
+                entry.state = state;
+                RequestId {
+                    index,
+                    generation: entry.generation,
+                }
+            }
+            None => {
+                self.entries.push(Entry {
+                    generation: 0,
+                    state,
+                });
+                RequestId {
+                    index: self.entries.len() as u32 - 1,
+                    generation: 0,
+                }
+            }
+        }
+    }
+
+    /// The request's state; `None` for an id that is stale or was never given out.
+    pub(super) fn get(&mut self, id: RequestId) -> Option<&mut State> {
+        let entry = self.entries.get_mut(id.index as usize)?;
+        (entry.generation == id.generation && !matches!(entry.state, State::Free))
+            .then_some(&mut entry.state)
+    }
+
+    pub(super) fn send(&mut self, id: RequestId) -> Option<&mut Send> {
+        match self.get(id)? {
+            State::Send(send) => Some(send),
+            _ => None,
+        }
+    }
+
+    pub(super) fn receive(&mut self, id: RequestId) -> Option<&mut Receive> {
+        match self.get(id)? {
+            State::Receive(receive) => Some(receive),
+            _ => None,
+        }
+    }
+
+    pub(super) fn complete(&mut self, id: RequestId, result: Result<Status>) {
+        if let Some(state) = self.get(id) {
+            *state = State::Complete(result);
+            self.completed += 1;
+        }
+    }
+
+    pub(super) fn is_complete(&mut self, id: RequestId) -> bool {
+        !matches!(
+            self.get(id),
+            Some(State::Send(_) | State::Receive(_) | State::Run(_) | State::Message(_))
+        )
+    }
+
+    /// Removes the request and gives its state.
+    pub(super) fn remove(&mut self, id: RequestId) -> State {
+        match self.get(id) {
+            None => State::Free,
+            Some(state) => {
+                let state = core::mem::replace(state, State::Free);
+                let entry = &mut self.entries[id.index as usize];
+                entry.generation = entry.generation.wrapping_add(1);
+                self.free.push(id.index);
+                state
+            }
+        }
+    }
+
+    /// The result of a complete request, which is then gone; `None` while it is active.
+    pub(super) fn take_result(&mut self, id: RequestId) -> Option<Result<Status>> {
+        match self.get(id) {
+            Some(State::Complete(_)) => match self.remove(id) {
+                State::Complete(result) => Some(result),
+                _ => None,
+            },
+            Some(_) => None,
+            None => Some(Err(Error::new(
+                ErrorClass::Request,
+                "this request was completed before; a request can be waited for once",
+            ))),
+        }
+    }
+
+    pub(super) fn active(&self) -> impl Iterator<Item = &State> {
+        self.entries
+            .iter()
+            .map(|e| &e.state)
+            .filter(|s| !matches!(s, State::Free | State::Complete(_)))
+    }
+}

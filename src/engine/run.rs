@@ -1,0 +1,301 @@
+//! The schedule runner: starts a round's transfers together, and goes on when all are complete.
+use super::comm::Members;
+use super::requests::{Receive, RecvPhase, State as Request};
+use super::state::State;
+use super::{Combine, Comm, Peer, RecvSpan, RequestId, SendMode, SendSpan, StartSchedule};
+use crate::model::error::Result;
+use crate::model::{
+    Basic, Envelope, Error, Local, Schedule, Signature, Site, Status, Transfer, TypeCode,
+};
+use core::ops::Range;
+
+/// A collective under way.
+pub(super) struct Run {
+    context: u32,
+    members: Members,
+    rank: usize,
+    schedule: Schedule,
+    scratch: Vec<u8>,
+    combine: Option<Combine>,
+    results: Vec<(Range<usize>, RecvSpan)>,
+    signature: Signature,
+    tag: i32,
+    site: Site,
+    site_id: u32,
+    /// The round whose transfers are under way, or whose local steps come next.
+    round: usize,
+    pending: Vec<RequestId>,
+    failed: Option<Error>,
+}
+
+impl Run {
+    pub(super) fn new(comm: &Comm, start: StartSchedule, site: Site, site_id: u32) -> Run {
+        debug_assert!(start.scratch.len() >= start.schedule.scratch);
+        Run {
+            context: comm.context() | 1,
+            members: comm.members().clone(),
+            rank: comm.rank(),
+            schedule: start.schedule,
+            scratch: start.scratch,
+            combine: start.combine,
+            results: start.results,
+            signature: start.signature,
+            // Members number their collectives alike, so this tag keeps those that overlap apart; it may wrap after two thousand million.
+            tag: (start.sequence & i32::MAX as u64) as i32,
+            site,
+            site_id,
+            round: 0,
+            pending: Vec::new(),
+            failed: None,
+        }
+    }
+
+    pub(super) fn pending(&self) -> &[RequestId] {
+        &self.pending
+    }
+
+    /// Runs the local steps of the round that is complete. Called outside of the engine's state: operators are the user's functions.
+    pub(super) fn compute(&mut self) {
+        let Some(round) = self.schedule.rounds.get(self.round) else {
+            return;
+        };
+        for step in &round.then {
+            match step {
+                Local::Copy { from, to } => self.scratch.copy_within(from.clone(), *to),
+                Local::Combine { input, inout } => {
+                    if let Some(combine) = &self.combine {
+                        let (a, b) = disjoint(&mut self.scratch, input, inout);
+                        combine(a, b);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two ranges of a buffer, the second one to write.
+fn disjoint<'a>(
+    buffer: &'a mut [u8],
+    input: &Range<usize>,
+    inout: &Range<usize>,
+) -> (&'a [u8], &'a mut [u8]) {
+    if input.start < inout.start {
+        let (low, high) = buffer.split_at_mut(inout.start);
+        (&low[input.clone()], &mut high[..inout.len()])
+    } else {
+        let (low, high) = buffer.split_at_mut(input.start);
+        (&high[..input.len()], &mut low[inout.clone()])
+    }
+}
+
+impl State {
+    /// Starts a collective.
+    pub(super) fn start_run(&mut self, run: Run) -> Result<RequestId> {
+        let id = self.requests.add(Request::Run(Some(Box::new(run))));
+        self.runs.push(id);
+        self.start_rounds(id)?;
+        Ok(id)
+    }
+
+    fn run(&mut self, id: RequestId) -> Option<&mut Run> {
+        match self.requests.get(id)? {
+            Request::Run(run) => run.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// Starts rounds from the current one on, until one has something to wait for or to compute.
+    fn start_rounds(&mut self, id: RequestId) -> Result<()> {
+        loop {
+            let Some(run) = self.run(id) else {
+                return Ok(());
+            };
+            let Some(round) = run.schedule.rounds.get(run.round) else {
+                self.end_run(id);
+                return Ok(());
+            };
+            let transfers = round.transfers.clone();
+            let computes = !round.then.is_empty();
+            // Receives first: a message that is on its way then finds its place.
+            for transfer in &transfers {
+                if let Transfer::Receive { from, part } = transfer {
+                    self.start_part(id, *from, part, false)?;
+                }
+            }
+            for transfer in &transfers {
+                if let Transfer::Send { to, part } = transfer {
+                    self.start_part(id, *to, part, true)?;
+                }
+            }
+            let Some(run) = self.run(id) else {
+                return Ok(());
+            };
+            if !run.pending.is_empty() {
+                return Ok(());
+            }
+            if computes {
+                self.ready.push(id);
+                return Ok(());
+            }
+            run.round += 1;
+        }
+    }
+
+    fn start_part(
+        &mut self,
+        id: RequestId,
+        peer: usize,
+        part: &Range<usize>,
+        send: bool,
+    ) -> Result<()> {
+        let Some(run) = self.run(id) else {
+            return Ok(());
+        };
+        assert!(
+            part.start <= part.end && part.end <= run.scratch.len(),
+            "a schedule's part lies in its scratch buffer"
+        );
+        let (world, context, tag, signature, site) = (
+            run.members[peer],
+            run.context,
+            run.tag,
+            run.signature,
+            run.site,
+        );
+        // SAFETY: in bounds by the assertion. The scratch buffer is not touched otherwise before the round's transfers are complete.
+        let ptr = unsafe { run.scratch.as_mut_ptr().add(part.start) };
+        let request = if send {
+            let envelope = Envelope {
+                context,
+                source: run.rank as u32,
+                tag,
+                bytes: part.len() as u64,
+                code: TypeCode(signature.0),
+                site: run.site_id,
+                sync: false,
+                ready: false,
+            };
+            // SAFETY: as above.
+            let span = unsafe { SendSpan::contiguous(ptr, part.len(), TypeCode::UNCHECKED) };
+            self.start_send(world, envelope, span, SendMode::Standard, site)?
+        } else {
+            let receive = Receive {
+                context,
+                from: Peer::Rank(peer),
+                tag: Some(tag),
+                // SAFETY: as above.
+                span: unsafe { RecvSpan::contiguous(ptr, part.len(), Basic::Byte) },
+                phase: RecvPhase::Posted,
+                site,
+                message: None,
+                members: run.members.clone(),
+                collective: Some(signature),
+                refused: None,
+            };
+            Some(self.start_receive(receive)?)
+        };
+        if let (Some(request), Some(run)) = (request, self.run(id)) {
+            run.pending.push(request);
+        }
+        Ok(())
+    }
+
+    /// Looks which rounds are complete.
+    pub(super) fn advance_runs(&mut self) -> Result<bool> {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.runs.len() {
+            let id = self.runs[at];
+            any |= self.advance_run(id)?;
+            if self.requests.is_complete(id) {
+                drop(self.runs.swap_remove(at))
+            } else {
+                at += 1
+            }
+        }
+        Ok(any)
+    }
+
+    fn advance_run(&mut self, id: RequestId) -> Result<bool> {
+        let Some(run) = self.run(id) else {
+            return Ok(false);
+        };
+        if run.pending.is_empty() {
+            return Ok(false);
+        }
+        let mut pending = core::mem::take(&mut run.pending);
+        let before = pending.len();
+        let mut failed = None;
+        pending.retain(|&part| match self.requests.take_result(part) {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => {
+                failed.get_or_insert(error);
+                false
+            }
+        });
+        let moved = pending.len() < before;
+        let empty = pending.is_empty();
+        let Some(run) = self.run(id) else {
+            return Ok(moved);
+        };
+        run.pending = pending;
+        if run.failed.is_none() {
+            run.failed = failed;
+        }
+        if empty {
+            if run.failed.is_some() {
+                self.end_run(id);
+            } else if run.schedule.rounds[run.round].then.is_empty() {
+                run.round += 1;
+                self.start_rounds(id)?;
+            } else {
+                self.ready.push(id);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Takes a collective whose local steps are to be run.
+    pub(super) fn take_ready(&mut self) -> Option<(RequestId, Box<Run>)> {
+        while let Some(id) = self.ready.pop() {
+            if let Some(Request::Run(run)) = self.requests.get(id) {
+                if let Some(run) = run.take() {
+                    return Some((id, run));
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts it back and starts the next round.
+    pub(super) fn put_back(&mut self, id: RequestId, mut run: Box<Run>) -> Result<()> {
+        run.round += 1;
+        if let Some(Request::Run(place)) = self.requests.get(id) {
+            *place = Some(run);
+        }
+        self.start_rounds(id)
+    }
+
+    fn end_run(&mut self, id: RequestId) {
+        let Some(run) = self.run(id) else { return };
+        let result = match run.failed.take() {
+            Some(error) => Err(error.at(run.site)),
+            None => {
+                for (part, span) in &run.results {
+                    span.fill_at(0, &run.scratch[part.clone()]);
+                }
+                let bad = run.results.iter().find_map(|(part, span)| {
+                    if span.has_bools() {
+                        span.invalid_bool(part.len())
+                    } else {
+                        None
+                    }
+                });
+                debug_assert!(bad.is_none(), "packed bools come from bools");
+                Ok(Status::EMPTY)
+            }
+        };
+        self.requests.complete(id, result);
+    }
+}

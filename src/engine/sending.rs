@@ -1,0 +1,304 @@
+//! Sends: which path a message takes, and how it gets there when lanes and streams have room again.
+use super::matching::Payload;
+use super::protocol::{
+    self, CREDIT, DATA, DONE, EAGER, EAGER_COST, EAGER_MAX, INLINE, Offer, STREAM, Source,
+};
+use super::requests::{Send, SendPhase, State as Request};
+use super::state::{Queued, State, corrupt};
+use super::{RequestId, SendMode, SendSpan};
+use crate::model::error::Result;
+use crate::model::{Envelope, Site, Status};
+
+impl State {
+    /// Whether the receiver owes so little that `bytes` more may be sent before they are matched.
+    #[inline]
+    pub(super) fn has_credit(&mut self, to: usize, bytes: usize) -> bool {
+        let link = &mut self.links[to];
+        let cost = (bytes as u64).max(EAGER_COST);
+        if link.charged + cost - link.matched <= CREDIT {
+            return true;
+        }
+        if let Some(tx) = &mut link.tx {
+            // A neighbour that writes nonsense here harms only the bound on its own memory.
+            link.matched = tx.matched_bytes().min(link.charged);
+        }
+        link.charged + cost - link.matched <= CREDIT
+    }
+
+    /// Sends the whole message now, if it is small, there is credit, and the lane has room.
+    #[inline]
+    pub(super) fn try_eager(&mut self, to: usize, envelope: &Envelope, span: &SendSpan) -> bool {
+        let len = span.len();
+        if len > EAGER_MAX || !self.has_credit(to, len) {
+            return false;
+        }
+        let head = protocol::envelope_head(EAGER, envelope);
+        let link = &mut self.links[to];
+        let Some(tx) = &mut link.tx else { return false };
+        let pushed = match span.contiguous_ptr() {
+            // SAFETY: the span is lent for the length of the send.
+            Some(ptr) if len <= INLINE => unsafe { tx.try_inline_raw(&head, ptr, len) },
+            None if len <= INLINE => {
+                let mut packed = [0; INLINE];
+                // SAFETY: all of the span, into an array that has room for it.
+                unsafe { span.pack(0, len, packed.as_mut_ptr()) };
+                tx.try_inline(&head, &packed[..len])
+            }
+            // SAFETY: all of the span, into room for `len` bytes in the ring.
+            _ => tx.try_ring(&head, len, |out| unsafe { span.pack(0, len, out) }),
+        };
+        if pushed {
+            link.charged += (len as u64).max(EAGER_COST);
+            link.sent += 1;
+            self.notify(to);
+        }
+        pushed
+    }
+
+    /// Starts a send to another rank or to this one; `None` if it is complete already.
+    pub(super) fn start_send(
+        &mut self,
+        to: usize,
+        envelope: Envelope,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<Option<RequestId>> {
+        if to == self.rank {
+            return self.send_to_self(envelope, span, mode, site);
+        }
+        self.open_lane(to)?;
+        let first = self.links[to].queue.is_empty();
+        if first && mode != SendMode::Synchronous && self.try_eager(to, &envelope, &span) {
+            return Ok(None);
+        }
+        let send = Send {
+            envelope,
+            to,
+            span,
+            mode,
+            phase: SendPhase::Queued,
+            site,
+        };
+        let id = self.requests.add(Request::Send(Box::new(send)));
+        if first && self.try_envelope(to, id)? {
+            self.notify(to);
+        } else {
+            self.enqueue(to, Queued::Envelope(id));
+        }
+        Ok(Some(id))
+    }
+
+    /// Puts the envelope of a queued send into the lane; false if there is no room.
+    pub(super) fn try_envelope(&mut self, to: usize, id: RequestId) -> Result<bool> {
+        let Some(send) = self.requests.send(id) else {
+            return Ok(true);
+        };
+        let (envelope, span, mode) = (send.envelope, send.span.clone(), send.mode);
+        let long = span.len() > EAGER_MAX;
+        if !long && mode != SendMode::Synchronous && self.has_credit(to, span.len()) {
+            let pushed = self.try_eager(to, &envelope, &span);
+            if pushed {
+                self.finish(id, Status::EMPTY);
+            }
+            return Ok(pushed);
+        }
+        let single = if long {
+            self.offers_address(to, &span)
+        } else {
+            None
+        };
+        let stream = if long && single.is_none() && mode != SendMode::Synchronous {
+            self.take_stream(false)?
+        } else {
+            None
+        };
+        let source = match (single, stream) {
+            (Some(address), _) => Source::Address(address),
+            (None, Some((stream, start))) => Source::Stream { stream, start },
+            (None, None) => Source::Held,
+        };
+        let (head, body) = protocol::offer(&envelope, &Offer { send: id, source });
+        let link = &mut self.links[to];
+        if !link
+            .tx
+            .as_mut()
+            .is_some_and(|tx| tx.try_inline(&head, &body))
+        {
+            if let Some((stream, _)) = stream {
+                self.streams[stream].until = None;
+            }
+            return Ok(false);
+        }
+        link.sent += 1;
+        let phase = match stream {
+            Some((stream, start)) => {
+                self.streams[stream].until = Some(start + span.len() as u64);
+                self.sending.push(id);
+                SendPhase::Streaming { stream, sent: 0 }
+            }
+            None => SendPhase::Offered,
+        };
+        if let Some(send) = self.requests.send(id) {
+            send.phase = phase;
+        }
+        if stream.is_some() {
+            // The receiver should see the offer before this rank is busy with copying.
+            self.notify(to);
+            self.pump_send(id)?;
+        }
+        Ok(true)
+    }
+
+    /// `CTS`: the receive is matched, the payload may go.
+    pub(super) fn arrive_grant(
+        &mut self,
+        from: usize,
+        id: RequestId,
+        receive: RequestId,
+    ) -> Result<()> {
+        let small = match self.requests.send(id) {
+            Some(send) if send.to == from && matches!(send.phase, SendPhase::Offered) => {
+                send.phase = SendPhase::Granted(receive);
+                send.span.len() <= EAGER_MAX
+            }
+            _ => return Err(corrupt(from, "an answer to a send that is not under way")),
+        };
+        if !small {
+            self.granted.push_back(id);
+            self.pump_sends()?;
+            return Ok(());
+        }
+        if self.links[from].queue.is_empty() && self.try_data(from, id)? {
+            self.notify(from);
+        } else {
+            self.enqueue(from, Queued::Data(id));
+        }
+        Ok(())
+    }
+
+    /// Sends the payload of a granted small message; false if there is no room.
+    pub(super) fn try_data(&mut self, to: usize, id: RequestId) -> Result<bool> {
+        let Some(send) = self.requests.send(id) else {
+            return Ok(true);
+        };
+        let SendPhase::Granted(receive) = send.phase else {
+            return Ok(true);
+        };
+        let span = send.span.clone();
+        let head = protocol::addressed(DATA, 0, receive);
+        let len = span.len();
+        let Some(tx) = &mut self.links[to].tx else {
+            return Ok(false);
+        };
+        let pushed = if len <= INLINE {
+            let mut packed = [0; INLINE];
+            // SAFETY: all of the span, into an array that has room for it.
+            unsafe { span.pack(0, len, packed.as_mut_ptr()) };
+            tx.try_inline(&head, &packed[..len])
+        } else {
+            // SAFETY: all of the span, into room for `len` bytes in the ring.
+            tx.try_ring(&head, len, |out| unsafe { span.pack(0, len, out) })
+        };
+        if pushed {
+            self.finish(id, Status::EMPTY);
+        }
+        Ok(pushed)
+    }
+
+    /// `DONE`: the receiver has the payload, or does not want it.
+    pub(super) fn arrive_done(&mut self, from: usize, id: RequestId, flags: u8) -> Result<()> {
+        match self.requests.send(id) {
+            Some(send) if send.to == from && matches!(send.phase, SendPhase::Offered) => {}
+            _ => return Err(corrupt(from, "an answer to a send that is not under way")),
+        }
+        self.links[from]
+            .single_copy
+            .told(flags & protocol::FLAG_SINGLE_COPY != 0);
+        self.finish(id, Status::EMPTY);
+        Ok(())
+    }
+
+    /// Gives granted sends streams that have become free, and moves all streaming ones on.
+    pub(super) fn pump_sends(&mut self) -> Result<bool> {
+        let mut any = false;
+        while let Some(&id) = self.granted.front() {
+            let Some(send) = self.requests.send(id) else {
+                self.granted.pop_front();
+                continue;
+            };
+            let (to, len) = (send.to, send.span.len());
+            let SendPhase::Granted(receive) = send.phase else {
+                self.granted.pop_front();
+                continue;
+            };
+            let Some((stream, start)) = self.take_stream(true)? else {
+                break;
+            };
+            self.granted.pop_front();
+            self.streams[stream].until = Some(start + len as u64);
+            if let Some(send) = self.requests.send(id) {
+                send.phase = SendPhase::Streaming { stream, sent: 0 };
+            }
+            self.sending.push(id);
+            self.push_control(
+                to,
+                protocol::addressed(STREAM, 0, receive),
+                protocol::stream_body(stream, start),
+            )?;
+            any = true;
+        }
+        let mut at = 0;
+        while at < self.sending.len() {
+            let id = self.sending[at];
+            any |= self.pump_send(id)?;
+            if self.requests.is_complete(id) {
+                drop(self.sending.swap_remove(at))
+            } else {
+                at += 1
+            }
+        }
+        Ok(any)
+    }
+
+    /// A message to this rank itself.
+    fn send_to_self(
+        &mut self,
+        envelope: Envelope,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<Option<RequestId>> {
+        let me = self.rank;
+        let queues = self.contexts.of(envelope.context);
+        if let Some(posted) = queues.match_posted(envelope.source as usize, envelope.tag) {
+            let packed = span.to_packed();
+            self.deliver_packed(posted.request, envelope, me, &packed);
+            return Ok(None);
+        }
+        // Small messages are held like any other's; longer ones stay in the sender's memory until they are received.
+        if mode != SendMode::Synchronous && span.len() <= EAGER_MAX {
+            let payload = Payload::Heap(span.to_packed().into_boxed_slice());
+            queues.add_unexpected(envelope, me, payload);
+            return Ok(None);
+        }
+        let send = Send {
+            envelope,
+            to: me,
+            span,
+            mode,
+            phase: SendPhase::Offered,
+            site,
+        };
+        let id = self.requests.add(Request::Send(Box::new(send)));
+        self.contexts
+            .of(envelope.context)
+            .add_unexpected(envelope, me, Payload::Local(id));
+        Ok(Some(id))
+    }
+
+    /// Tells the sender that its payload is not needed any more.
+    pub(super) fn push_done(&mut self, to: usize, send: RequestId, flags: u8) -> Result<()> {
+        self.push_control(to, protocol::addressed(DONE, flags, send), [0; INLINE])
+    }
+}

@@ -1,0 +1,502 @@
+//! The engine's state, and progress: emptying lanes, moving what is queued, pumping streams.
+use super::comm::Members;
+use super::matching::{Contexts, Payload};
+use super::protocol::{self, CTS, DATA, DONE, EAGER, INLINE, RTS, STREAM};
+use super::requests::{RecvPhase, Requests, SendPhase, State as Request};
+use super::settings::SingleCopyMode;
+use super::sites::Sites;
+use super::{RequestId, SendMode};
+use crate::job::Segment;
+use crate::job::layout::STREAMS;
+use crate::model::error::Result;
+use crate::model::{Error, ErrorClass, Status};
+use crate::transport::shm::{Arrival, LaneRx, LaneTx, SlotHead, StreamTx};
+use crate::wait::Waiter;
+use core::sync::atomic::Ordering;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Arrivals taken from one lane before the next one is looked at: fair, and long enough to keep a stream of small messages going.
+const BATCH: usize = 64;
+
+/// What waits for room in a lane.
+pub(super) enum Queued {
+    /// The envelope of a send.
+    Envelope(RequestId),
+    /// The payload of a matched small send.
+    Data(RequestId),
+    Control(SlotHead, [u8; INLINE]),
+}
+
+/// The two lanes between this rank and another.
+pub(super) struct Link {
+    pub(super) tx: Option<LaneTx>,
+    pub(super) rx: LaneRx,
+    pub(super) queue: VecDeque<Queued>,
+    /// Eager bytes charged so far, and how many of them the receiver had matched when last looked at.
+    pub(super) charged: u64,
+    pub(super) matched: u64,
+    /// Messages started towards the peer, and taken from it.
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// Pushed to since the last full fence.
+    pub(super) dirty: bool,
+    pub(super) single_copy: super::large::Preference,
+}
+
+/// One of this rank's staging streams.
+pub(super) struct OwnStream {
+    pub(super) tx: Option<StreamTx>,
+    /// The position at which the message that has it ends; `None`: free.
+    pub(super) until: Option<u64>,
+}
+
+/// A word in the segment that a thread waits for while another one polls (`Multiple`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Watch {
+    pub(super) offset: usize,
+    pub(super) value: u64,
+}
+
+pub(super) struct State {
+    pub(super) segment: Arc<Segment>,
+    pub(super) rank: usize,
+    pub(super) waiter: Arc<Waiter>,
+    pub(super) single_copy: SingleCopyMode,
+    pub(super) links: Vec<Link>,
+    pub(super) contexts: Contexts,
+    pub(super) requests: Requests,
+    pub(super) sites: Sites,
+    pub(super) streams: Vec<OwnStream>,
+    /// Ranks whose lanes to us are open, and the bitmap that told so.
+    open: Vec<usize>,
+    open_seen: Vec<u64>,
+    /// Links whose queue is not empty.
+    pub(super) backlog: Vec<usize>,
+    /// Sends that stream, sends that wait for a stream, receives that stream, collectives.
+    pub(super) sending: Vec<RequestId>,
+    pub(super) granted: VecDeque<RequestId>,
+    pub(super) receiving: Vec<RequestId>,
+    pub(super) runs: Vec<RequestId>,
+    /// Collectives whose next step is local and runs outside of this state.
+    pub(super) ready: Vec<RequestId>,
+    pub(super) watches: Vec<Watch>,
+    dirty: Vec<usize>,
+    departures: u32,
+    gone: Vec<bool>,
+    pub(super) any_gone: bool,
+    pub(super) finalized: bool,
+}
+
+/// A peer wrote something that no peer of this version writes.
+pub(super) fn corrupt(from: usize, what: &str) -> Error {
+    let text = format!(
+        "the lane from rank {from} holds {what}; its memory was overwritten (a stray pointer in some rank?)"
+    );
+    Error::new(ErrorClass::Corrupt, text)
+}
+
+impl State {
+    pub(super) fn new(
+        segment: Arc<Segment>,
+        rank: usize,
+        waiter: Arc<Waiter>,
+        single_copy: SingleCopyMode,
+    ) -> State {
+        let ranks = segment.ranks();
+        let links = (0..ranks).map(|peer| Link {
+            tx: None,
+            rx: LaneRx::new(&segment, peer, rank),
+            queue: VecDeque::new(),
+            charged: 0,
+            matched: 0,
+            sent: 0,
+            received: 0,
+            dirty: false,
+            single_copy: Default::default(),
+        });
+        State {
+            links: links.collect(),
+            rank,
+            waiter,
+            single_copy,
+            contexts: Contexts::new(),
+            requests: Requests::new(),
+            sites: Sites::new(),
+            streams: (0..STREAMS)
+                .map(|_| OwnStream {
+                    tx: None,
+                    until: None,
+                })
+                .collect(),
+            open: Vec::new(),
+            open_seen: vec![0; ranks.div_ceil(64)],
+            backlog: Vec::new(),
+            sending: Vec::new(),
+            granted: VecDeque::new(),
+            receiving: Vec::new(),
+            runs: Vec::new(),
+            ready: Vec::new(),
+            watches: Vec::new(),
+            dirty: Vec::new(),
+            departures: 0,
+            gone: vec![false; ranks],
+            any_gone: false,
+            finalized: false,
+            segment,
+        }
+    }
+
+    /// Something was written that `peer` may sleep for.
+    #[inline]
+    pub(super) fn notify(&mut self, peer: usize) {
+        self.waiter.wake(peer);
+        let link = &mut self.links[peer];
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty.push(peer);
+        }
+    }
+
+    /// The full fence and the second look at the sleep words of all that were notified since the last one.
+    pub(super) fn fence(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        self.waiter.fence();
+        while let Some(peer) = self.dirty.pop() {
+            self.links[peer].dirty = false;
+            self.waiter.wake(peer);
+        }
+    }
+
+    /// Finds lanes that were opened since the last look.
+    fn find_open_lanes(&mut self) {
+        let control = self.segment.control();
+        for word in 0..self.open_seen.len() {
+            // Acquire: pairs with the Release by which the sender opens its lane.
+            let now = control.open_lanes(self.rank, word).load(Ordering::Acquire);
+            let mut fresh = now & !self.open_seen[word];
+            self.open_seen[word] |= now;
+            while fresh != 0 {
+                let peer = word * 64 + fresh.trailing_zeros() as usize;
+                fresh &= fresh - 1;
+                if peer < self.links.len() && peer != self.rank {
+                    self.open.push(peer);
+                }
+            }
+        }
+    }
+
+    /// Makes progress on everything. Tells whether anything happened.
+    pub(super) fn progress(&mut self) -> Result<bool> {
+        self.find_open_lanes();
+        let mut any = false;
+        for at in 0..self.open.len() {
+            any |= self.drain(self.open[at])?;
+        }
+        if !self.backlog.is_empty() {
+            any |= self.flush()?;
+        }
+        if !self.sending.is_empty() || !self.granted.is_empty() {
+            any |= self.pump_sends()?;
+        }
+        if !self.receiving.is_empty() {
+            any |= self.pump_receives()?;
+        }
+        if !self.runs.is_empty() {
+            any |= self.advance_runs()?;
+        }
+        Ok(any)
+    }
+
+    /// Takes what has arrived from `from`, up to a batch.
+    fn drain(&mut self, from: usize) -> Result<bool> {
+        let mut taken = 0;
+        while taken < BATCH {
+            let Some(arrival) = self.links[from].rx.peek()? else {
+                break;
+            };
+            self.handle(from, &arrival)?;
+            self.links[from].rx.consume();
+            taken += 1;
+        }
+        if taken > 0 {
+            // The sender may sleep because its lane was full.
+            self.notify(from);
+        }
+        Ok(taken > 0)
+    }
+
+    /// Acts on the slot at the head of a lane; the caller frees it.
+    pub(super) fn handle(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
+        let head = &arrival.head;
+        match head.kind {
+            EAGER => self.arrive_eager(from, arrival),
+            RTS => self.arrive_offer(from, arrival),
+            CTS => {
+                let receive = protocol::id_of(&arrival.body());
+                self.arrive_grant(from, protocol::address_of(head), receive)
+            }
+            DATA => self.arrive_data(from, arrival),
+            STREAM => {
+                let (stream, start) = protocol::stream_of(&arrival.body());
+                self.arrive_stream(from, protocol::address_of(head), stream, start)
+            }
+            DONE => self.arrive_done(from, protocol::address_of(head), head.flags),
+            _ => Err(corrupt(from, "a message of an unknown kind")),
+        }
+    }
+
+    /// Sends a slot that is not an envelope, or queues it.
+    pub(super) fn push_control(
+        &mut self,
+        to: usize,
+        head: SlotHead,
+        body: [u8; INLINE],
+    ) -> Result<()> {
+        self.open_lane(to)?;
+        let link = &mut self.links[to];
+        if link.queue.is_empty()
+            && link
+                .tx
+                .as_mut()
+                .is_some_and(|tx| tx.try_inline(&head, &body))
+        {
+            self.notify(to);
+        } else {
+            self.enqueue(to, Queued::Control(head, body));
+        }
+        Ok(())
+    }
+
+    pub(super) fn enqueue(&mut self, to: usize, what: Queued) {
+        if self.links[to].queue.is_empty() {
+            self.backlog.push(to);
+        }
+        self.links[to].queue.push_back(what);
+    }
+
+    /// Makes sure that the lane to `to` can be written.
+    #[inline]
+    pub(super) fn open_lane(&mut self, to: usize) -> Result<()> {
+        if self.links[to].tx.is_none() {
+            self.links[to].tx = Some(LaneTx::open(&self.segment, self.rank, to)?);
+        }
+        Ok(())
+    }
+
+    /// Moves queued slots into lanes that have room again.
+    fn flush(&mut self) -> Result<bool> {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.backlog.len() {
+            let to = self.backlog[at];
+            let mut moved = false;
+            while let Some(first) = self.links[to].queue.pop_front() {
+                let done = match &first {
+                    Queued::Envelope(id) => self.try_envelope(to, *id)?,
+                    Queued::Data(id) => self.try_data(to, *id)?,
+                    Queued::Control(head, body) => self.links[to]
+                        .tx
+                        .as_mut()
+                        .is_some_and(|tx| tx.try_inline(head, body)),
+                };
+                if !done {
+                    self.links[to].queue.push_front(first);
+                    break;
+                }
+                moved = true;
+            }
+            if moved {
+                any = true;
+                self.notify(to);
+            }
+            if self.links[to].queue.is_empty() {
+                self.backlog.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Before this rank sleeps: gives back all credit, and shows how many messages went and came.
+    pub(super) fn before_sleep(&mut self) {
+        let map = self.segment.layout();
+        for at in 0..self.open.len() {
+            let peer = self.open[at];
+            let link = &mut self.links[peer];
+            link.rx.publish();
+            self.segment
+                .u64(map.received(self.rank, peer))
+                .store(link.received, Ordering::Relaxed);
+            self.segment
+                .u64(map.sent(self.rank, peer))
+                .store(link.sent, Ordering::Relaxed);
+            self.waiter.wake(peer);
+        }
+    }
+
+    /// Whether a watched word has reached its value.
+    pub(super) fn watch_is_met(&self) -> bool {
+        self.watches
+            .iter()
+            .any(|w| self.segment.u64(w.offset).load(Ordering::Acquire) >= w.value)
+    }
+
+    /// Looks who is gone, if anybody went since the last look. What gone ranks sent is in the lanes by then.
+    pub(super) fn look_for_gone(&mut self) -> bool {
+        let control = self.segment.control();
+        // Acquire: pairs with the count by whoever left or saw somebody leave.
+        let now = control.departures().load(Ordering::Acquire);
+        if now != self.departures {
+            self.departures = now;
+            for rank in 0..self.gone.len() {
+                self.gone[rank] = rank != self.rank && control.state(rank).is_gone();
+            }
+            self.any_gone = self.gone.contains(&true);
+        }
+        self.any_gone
+    }
+
+    pub(super) fn departures_moved(&self) -> bool {
+        self.segment.control().departures().load(Ordering::Acquire) != self.departures
+    }
+
+    pub(super) fn is_gone(&self, rank: usize) -> bool {
+        self.gone[rank]
+    }
+
+    /// Why `request` can never become complete, if so: only ranks that are gone could make it.
+    pub(super) fn hopeless(&mut self, id: RequestId) -> Option<Error> {
+        enum On {
+            Rank(usize, String),
+            Members(Members, String),
+            Parts(Vec<RequestId>),
+        }
+        let on = match self.requests.get(id)? {
+            Request::Send(send) => match send.phase {
+                SendPhase::Offered
+                | SendPhase::Granted(_)
+                | SendPhase::Queued
+                | SendPhase::Streaming { .. } => {
+                    let what = if send.mode == SendMode::Synchronous {
+                        "synchronous send"
+                    } else {
+                        "send"
+                    };
+                    On::Rank(
+                        send.to,
+                        format!(
+                            "a {what} of {} bytes with tag {}",
+                            send.envelope.bytes, send.envelope.tag
+                        ),
+                    )
+                }
+            },
+            Request::Receive(receive) => {
+                let tag = receive
+                    .tag
+                    .map_or("any tag".to_string(), |t| format!("tag {t}"));
+                match (&receive.phase, &receive.message) {
+                    (RecvPhase::Posted, _) | (_, None) => match receive.from {
+                        super::Peer::Rank(rank) => {
+                            On::Rank(receive.members[rank], format!("a receive with {tag}"))
+                        }
+                        _ => On::Members(
+                            receive.members.clone(),
+                            format!("a receive from any rank with {tag}"),
+                        ),
+                    },
+                    (_, Some((_, from))) => On::Rank(*from, format!("a receive with {tag}")),
+                }
+            }
+            Request::Run(Some(run)) => On::Parts(run.pending().to_vec()),
+            _ => return None,
+        };
+        match on {
+            On::Rank(rank, what) => self.gone_error(rank, &what),
+            On::Members(members, what) => self.all_gone_error(&members, &what),
+            On::Parts(parts) => parts.into_iter().find_map(|part| self.hopeless(part)),
+        }
+    }
+
+    /// The error of a wait for `rank`, if it is gone.
+    pub(super) fn gone_error(&self, rank: usize, what: &str) -> Option<Error> {
+        self.is_gone(rank).then(|| {
+            let state = self.segment.control().state(rank).words();
+            let text = format!(
+                "rank {} waits in {what} for rank {rank}, which {state}; it can never be satisfied",
+                self.rank
+            );
+            Error::new(ErrorClass::Gone, text)
+        })
+    }
+
+    /// The error of a wait for any member but this rank, if all are gone.
+    pub(super) fn all_gone_error(&self, members: &Members, what: &str) -> Option<Error> {
+        let others = || members.iter().filter(|&&m| m != self.rank);
+        (others().count() > 0 && others().all(|&m| self.is_gone(m))).then(|| {
+            let text = format!("rank {} waits in {what}, but all other ranks of its communicator are gone; it can never be satisfied", self.rank);
+            Error::new(ErrorClass::Gone, text)
+        })
+    }
+
+    /// Completes a request with a status.
+    pub(super) fn finish(&mut self, id: RequestId, status: Status) {
+        self.requests.complete(id, Ok(status));
+    }
+
+    /// What nobody received and what was never completed, in words.
+    pub(super) fn leftovers(&self) -> Vec<String> {
+        let control = self.segment.control();
+        let mut texts = Vec::new();
+        for unexpected in self.contexts.all().flat_map(|q| q.leftovers()) {
+            let envelope = &unexpected.envelope;
+            if envelope.context & 1 == 0 {
+                let place = control
+                    .site(unexpected.from, envelope.site)
+                    .map(|s| format!(", sent at {s},"))
+                    .unwrap_or_default();
+                texts.push(format!(
+                    "rank {}: a message of {} bytes with tag {} from rank {}{place} was never received",
+                    self.rank, envelope.bytes, envelope.tag, unexpected.from
+                ));
+            }
+        }
+        for request in self.requests.active() {
+            let (what, site) = match request {
+                Request::Send(send) => ("send", send.site),
+                Request::Receive(receive) if receive.context & 1 == 0 => ("receive", receive.site),
+                _ => continue,
+            };
+            texts.push(format!(
+                "rank {}: the {what} started at {}:{} was never completed",
+                self.rank,
+                site.file(),
+                site.line()
+            ));
+        }
+        texts
+    }
+
+    /// Whether everything that this rank owes to others has left.
+    pub(super) fn is_drained(&self) -> bool {
+        let owes = |r: &Request| match r {
+            Request::Send(send) => send.to != self.rank,
+            Request::Run(_) => true,
+            _ => false,
+        };
+        self.backlog.is_empty() && !self.requests.active().any(owes)
+    }
+
+    /// A held payload's bytes, for copies out of matching.
+    pub(super) fn inline_payload(arrival: &Arrival) -> Payload {
+        if (arrival.len as usize) <= INLINE {
+            Payload::Inline(arrival.body())
+        } else {
+            Payload::Heap(arrival.to_vec().into_boxed_slice())
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Engines on threads over one private segment.
