@@ -36,20 +36,20 @@ impl Engine {
         hopeless: &impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
         loop {
+            let epoch = self.turn.epoch();
             if let Some(turn) = self.turn.try_take() {
                 let result = self.poll(done, hopeless);
                 // The role is free before this thread returns; whoever follows takes it.
                 drop(turn);
                 return result;
             }
-            let epoch = self.turn.epoch();
             if let Some(result) = done(&mut self.state.get()) {
                 return result;
             }
             if self.segment.control().is_aborted() {
                 return Err(aborted());
             }
-            self.turn.follow(epoch, FOLLOW_LIMIT);
+            self.turn.follow(epoch, Some(FOLLOW_LIMIT));
         }
     }
 
@@ -94,11 +94,17 @@ impl Engine {
             }
             let mut outcome = None;
             let mut failed = None;
-            let before_sleep = spell.idle(|| {
+            spell.idle(|| {
                 let mut state = self.state.get();
                 state.fence();
                 state.before_sleep();
-                match state.progress() {
+                let completed = state.requests.completed;
+                let progress = state.progress();
+                if self.state.is_locked() && state.requests.completed != completed {
+                    // Followers wait for a futex of this process; the lock that they want next is about to be free.
+                    self.turn.news();
+                }
+                match progress {
                     Err(error) => failed = Some(error),
                     Ok(any) => {
                         outcome = done(&mut state);
@@ -115,7 +121,6 @@ impl Engine {
                 }
                 true
             });
-            let () = before_sleep;
             if let Some(result) = outcome {
                 return result;
             }

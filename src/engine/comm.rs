@@ -27,7 +27,7 @@ impl Comm {
         debug_assert!(rank < members.len());
         Comm {
             context,
-            members,
+            members: members.into(),
             index,
             rank,
         }

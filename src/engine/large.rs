@@ -2,58 +2,34 @@
 use super::protocol::FLAG_SINGLE_COPY;
 use super::receiving;
 use super::requests::{RecvPhase, SendPhase};
-use super::settings::SingleCopyMode;
 use super::state::{State, corrupt};
 use super::{RequestId, SendSpan};
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
 use crate::model::{Envelope, Status};
-use crate::sys::cma;
-use crate::transport::shm::{StreamTx, chunk};
+use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
+use crate::transport::shm::stream::{StreamTx, chunk};
 use std::time::Instant;
 
 /// Streams that are lent to messages which may not be matched for long; the others go to matched ones only.
 const SPECULATIVE: usize = STREAMS / 2;
 
-/// Messages of at least this length decide whether single copy is faster: shorter ones measure the call, not the copy.
-const TRIAL_BYTES: usize = 256 * 1024;
-/// Both ways are tried so often before one is chosen.
-const TRIALS: u32 = 3;
+/// A sender offers its memory for this many messages to a peer before it goes by the peer's answers: three trials, alternating with streams.
+const TRIALS: u32 = 6;
+/// Shorter messages measure nothing.
+const TRIAL_BYTES: usize = 64 * 1024;
 
-/// Which way long payloads between this rank and a peer take (`TERCIO_SINGLE_COPY=auto`).
+/// What a sender knows of a receiver's wish to read its memory (`TERCIO_SINGLE_COPY=auto`). The choice is the receiver's, which measures.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Preference {
-    /// As a sender: long messages sent so far, and what the receiver said of its last trial.
-    sent: u32,
-    receiver_prefers: bool,
-    /// As a receiver: the best nanoseconds per MiB seen, and how often each way was measured.
-    copied: Option<u64>,
-    staged: Option<u64>,
-    refused: bool,
+pub(super) struct Wish {
+    offered: u32,
+    wanted: bool,
 }
 
-impl Preference {
+impl Wish {
     /// The receiver's answer.
-    pub(super) fn told(&mut self, prefers: bool) {
-        self.receiver_prefers = prefers;
-    }
-
-    fn measured(which: &mut Option<u64>, bytes: usize, since: Instant) {
-        let per_mib = (since.elapsed().as_nanos() as u64) * 1024 / (bytes as u64 / 1024).max(1);
-        *which = Some(which.map_or(per_mib, |best| best.min(per_mib)));
-    }
-
-    /// The receiver's answer to the sender: 0 or `FLAG_SINGLE_COPY`.
-    pub(super) fn verdict(&self) -> u8 {
-        let faster = match (self.copied, self.staged) {
-            (Some(copied), Some(staged)) => copied < staged,
-            _ => false,
-        };
-        if faster && !self.refused {
-            FLAG_SINGLE_COPY
-        } else {
-            0
-        }
+    pub(super) fn told(&mut self, wanted: bool) {
+        self.wanted = wanted;
     }
 }
 
@@ -61,20 +37,18 @@ impl State {
     /// The address to offer for a single copy, where that way is to be taken or tried.
     pub(super) fn offers_address(&mut self, to: usize, span: &SendSpan) -> Option<u64> {
         let address = span.contiguous_ptr()?.addr() as u64;
-        let preference = &mut self.links[to].single_copy;
-        match self.single_copy {
-            SingleCopyMode::Off => None,
-            SingleCopyMode::Force => Some(address),
-            SingleCopyMode::Auto => {
-                if span.len() < TRIAL_BYTES {
-                    return preference.receiver_prefers.then_some(address);
-                }
-                preference.sent += 1;
-                // Odd ones of the first few are trials of the single copy, the even ones show what staging takes.
-                let trial = preference.sent <= 2 * TRIALS && preference.sent.is_multiple_of(2);
-                (trial || preference.receiver_prefers).then_some(address)
+        let wish = &mut self.links[to].wish;
+        let offer = match self.single_copy.mode() {
+            SingleCopyMode::Off => false,
+            SingleCopyMode::Force => true,
+            SingleCopyMode::Auto if wish.offered < TRIALS && span.len() >= TRIAL_BYTES => {
+                wish.offered += 1;
+                // The streams first, then by turns.
+                wish.offered.is_multiple_of(2)
             }
-        }
+            SingleCopyMode::Auto => wish.wanted,
+        };
+        offer.then_some(address)
     }
 
     /// Reads the payload out of the sender's memory, if that is allowed. Completes the receive and tells so.
@@ -84,9 +58,14 @@ impl State {
         envelope: &Envelope,
         from: usize,
         address: u64,
-    ) -> Result<bool> {
-        if self.single_copy == SingleCopyMode::Off || self.links[from].single_copy.refused {
-            return Ok(false);
+    ) -> bool {
+        if self.single_copy.mode() == SingleCopyMode::Off
+            || matches!(
+                self.single_copy.state(from),
+                PairState::Refused | PairState::Slower
+            )
+        {
+            return false;
         }
         let claim = self
             .segment
@@ -100,25 +79,33 @@ impl State {
             (claim >> 32) as u32
         };
         let Some(receive) = self.requests.receive(id) else {
-            return Ok(true);
+            return true;
         };
         let Some(into) = receive.span.contiguous_ptr() else {
-            return Ok(false);
+            return false;
         };
-        let len = envelope.bytes as usize;
-        let since = Instant::now();
-        // SAFETY: `len` fits the span (the caller checked), which is lent until the request is complete.
-        if unsafe { cma::read(pid, address, into, len) }.is_err() {
-            self.links[from].single_copy.refused = true;
-            return Ok(false);
+        // SAFETY: the length fits the span (the caller checked), which is lent until the request is complete.
+        if unsafe {
+            self.single_copy
+                .read(from, pid as i32, address, into, envelope.bytes as usize)
+        }
+        .is_err()
+        {
+            return false;
         }
         let site = receive.site;
         let result = receiving::finished(&receive.span, envelope).map_err(|e| e.at(site));
         self.requests.complete(id, result);
-        if len >= TRIAL_BYTES {
-            Preference::measured(&mut self.links[from].single_copy.copied, len, since);
+        true
+    }
+
+    /// What `DONE` tells the sender: whether this rank would like to read its memory again.
+    pub(super) fn wish_flags(&self, from: usize) -> u8 {
+        if self.single_copy.state(from) == PairState::Allowed {
+            FLAG_SINGLE_COPY
+        } else {
+            0
         }
-        Ok(true)
     }
 
     /// Takes a free stream; its number and position. Unmatched messages may have the first half only.
@@ -126,19 +113,22 @@ impl State {
         let choice = if matched { 0..STREAMS } else { 0..SPECULATIVE };
         for k in choice {
             let own = &mut self.streams[k];
-            if let (Some(until), Some(tx)) = (own.until, &mut own.tx) {
-                if tx.consumed() < until {
+            if own.lent {
+                continue;
+            }
+            if let Some(tx) = &mut own.tx {
+                // The payload of the last message has all been written, but perhaps not all been taken.
+                if !tx.is_idle() {
+                    tx.check()?;
                     continue;
                 }
-                own.until = None;
             }
             if own.tx.is_none() {
                 own.tx = Some(StreamTx::open(&self.segment, self.rank, k)?);
             }
             if let Some(tx) = &mut own.tx {
-                tx.begin();
-                let start = tx.sent();
-                own.until = Some(start);
+                let start = tx.begin();
+                own.lent = true;
                 return Ok(Some((k, start)));
             }
         }
@@ -166,17 +156,18 @@ impl State {
                 break;
             }
             // SAFETY: `n` bytes of the span, into `n` free bytes of the stream's ring, which the receiver does not read before `publish`.
-            unsafe { send.span.pack(*sent, n, room) };
+            unsafe { send.span.pack_shared(*sent, n, room) };
             tx.publish(n);
             *sent += n;
             self.waiter.wake(send.to);
             any = true;
         }
-        let (to, done) = (send.to, *sent == len);
+        let (to, stream, done) = (send.to, *stream, *sent == len);
         if any {
             self.notify(to);
         }
         if done {
+            self.streams[stream].lent = false;
             self.finish(id, Status::EMPTY);
         }
         Ok(any)
@@ -199,7 +190,8 @@ impl State {
             receive.span.len()
         };
         let step = chunk(total);
-        let since = (*got == 0 && total >= TRIAL_BYTES).then(Instant::now);
+        let since = (*got == 0 && total >= TRIAL_BYTES && self.single_copy.is_measuring(from))
+            .then(Instant::now);
         let mut any = false;
         while *got < total {
             let (data, ready) = rx.available()?;
@@ -235,7 +227,7 @@ impl State {
             self.requests.complete(id, result.map_err(|e| e.at(site)));
             if let Some(since) = since {
                 // Only a message that came in one go says what staging takes; others waited for their sender.
-                Preference::measured(&mut self.links[from].single_copy.staged, total, since);
+                self.single_copy.streamed(from, total, since.elapsed());
             }
         }
         if any {

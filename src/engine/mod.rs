@@ -142,7 +142,6 @@ impl Engine {
         let waiter = Arc::new(Waiter::new(&segment, rank, settings.wait));
         let state = State::new(segment.clone(), rank, waiter.clone(), settings.single_copy);
         let control = segment.control();
-        control.awake().fetch_add(1, Ordering::AcqRel);
         control.set_state(rank, RankState::Active);
         let locked = settings.level == ThreadLevel::Multiple;
         Ok(Engine {
@@ -150,7 +149,7 @@ impl Engine {
             rank,
             level: settings.level,
             waiter,
-            turn: Turn::new(),
+            turn: Turn::default(),
             state: Guarded::new(state, locked),
         })
     }
@@ -720,7 +719,6 @@ impl Engine {
         state.finalized = true;
         drop(state);
         let control = self.segment.control();
-        control.awake().fetch_sub(1, Ordering::AcqRel);
         control.set_state(self.rank, RankState::Finalized);
         Ok(leftovers)
     }

@@ -94,7 +94,7 @@ impl State {
             Source::Stream { stream, start } => {
                 // Even an unwanted payload is drained, so that the sender gets its stream back; what does not fit is thrown away.
                 receive.phase = RecvPhase::Streaming {
-                    rx: Box::new(StreamRx::new(&self.segment, from, stream, start)),
+                    rx: Box::new(StreamRx::new(&self.segment, from, stream, start)?),
                     got: 0,
                 };
                 if let Err(error) = checked {
@@ -109,8 +109,8 @@ impl State {
                 self.requests
                     .complete(id, result.map_err(|e: Error| e.at(site)));
             }
-            Source::Address(address) if self.try_single_copy(id, &envelope, from, address)? => {
-                let flags = self.links[from].single_copy.verdict();
+            Source::Address(address) if self.try_single_copy(id, &envelope, from, address) => {
+                let flags = self.wish_flags(from);
                 self.push_done(from, offer.send, flags)?;
             }
             Source::Held | Source::Address(_) => {
@@ -168,7 +168,7 @@ impl State {
         if stream >= crate::job::layout::STREAMS {
             return Err(corrupt(from, "a stream that does not exist"));
         }
-        let rx = StreamRx::new(&self.segment, from, stream, start);
+        let rx = StreamRx::new(&self.segment, from, stream, start)?;
         let Some(receive) = self.awaiting(id, from) else {
             return Err(corrupt(
                 from,

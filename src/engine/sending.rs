@@ -45,7 +45,7 @@ impl State {
                 tx.try_inline(&head, &packed[..len])
             }
             // SAFETY: all of the span, into room for `len` bytes in the ring.
-            _ => tx.try_ring(&head, len, |out| unsafe { span.pack(0, len, out) }),
+            _ => tx.try_ring(&head, len, |out| unsafe { span.pack_shared(0, len, out) }),
         };
         if pushed {
             link.charged += (len as u64).max(EAGER_COST);
@@ -126,14 +126,13 @@ impl State {
             .is_some_and(|tx| tx.try_inline(&head, &body))
         {
             if let Some((stream, _)) = stream {
-                self.streams[stream].until = None;
+                self.streams[stream].lent = false;
             }
             return Ok(false);
         }
         link.sent += 1;
         let phase = match stream {
-            Some((stream, start)) => {
-                self.streams[stream].until = Some(start + span.len() as u64);
+            Some((stream, _)) => {
                 self.sending.push(id);
                 SendPhase::Streaming { stream, sent: 0 }
             }
@@ -213,7 +212,7 @@ impl State {
             _ => return Err(corrupt(from, "an answer to a send that is not under way")),
         }
         self.links[from]
-            .single_copy
+            .wish
             .told(flags & protocol::FLAG_SINGLE_COPY != 0);
         self.finish(id, Status::EMPTY);
         Ok(())
@@ -227,7 +226,7 @@ impl State {
                 self.granted.pop_front();
                 continue;
             };
-            let (to, len) = (send.to, send.span.len());
+            let to = send.to;
             let SendPhase::Granted(receive) = send.phase else {
                 self.granted.pop_front();
                 continue;
@@ -236,7 +235,6 @@ impl State {
                 break;
             };
             self.granted.pop_front();
-            self.streams[stream].until = Some(start + len as u64);
             if let Some(send) = self.requests.send(id) {
                 send.phase = SendPhase::Streaming { stream, sent: 0 };
             }

@@ -2,18 +2,8 @@
 use super::ThreadLevel;
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
+use crate::transport::shm::single_copy::SingleCopyMode;
 use crate::wait::WaitMode;
-
-/// Whether long messages are read straight out of the sender's memory (`TERCIO_SINGLE_COPY`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SingleCopyMode {
-    /// Where a measurement on the pair says that it is faster.
-    #[default]
-    Auto,
-    Off,
-    /// Wherever it is allowed.
-    Force,
-}
 
 /// Settings of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -39,27 +29,20 @@ impl Settings {
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Settings> {
         let mut settings = Settings::new(level);
+        let read = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let refuse = |name: &str, value: &str, allowed: &str| {
             Error::new(
                 ErrorClass::Arg,
                 format!("{name} is {value:?}; it can be {allowed}"),
             )
         };
-        if let Some(value) = lookup("TERCIO_WAIT") {
-            settings.wait = match value.as_str() {
-                "auto" | "" => WaitMode::Auto,
-                "spin" => WaitMode::Spin,
-                "yield" => WaitMode::Yield,
-                _ => return Err(refuse("TERCIO_WAIT", &value, "auto, spin or yield")),
-            };
+        if let Some(value) = read("TERCIO_WAIT") {
+            settings.wait = WaitMode::parse(&value)
+                .ok_or_else(|| refuse("TERCIO_WAIT", &value, "auto, spin or yield"))?;
         }
-        if let Some(value) = lookup("TERCIO_SINGLE_COPY") {
-            settings.single_copy = match value.as_str() {
-                "auto" | "" => SingleCopyMode::Auto,
-                "off" => SingleCopyMode::Off,
-                "force" => SingleCopyMode::Force,
-                _ => return Err(refuse("TERCIO_SINGLE_COPY", &value, "auto, off or force")),
-            };
+        if let Some(value) = read("TERCIO_SINGLE_COPY") {
+            settings.single_copy = SingleCopyMode::parse(&value)
+                .ok_or_else(|| refuse("TERCIO_SINGLE_COPY", &value, "auto, off or force"))?;
         }
         Ok(settings)
     }

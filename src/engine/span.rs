@@ -3,6 +3,7 @@
 //! The unsafe of copying between user memory and packed bytes is here and nowhere else above the transport.
 use crate::model::datatype::Strided;
 use crate::model::{Basic, Layout, TypeCode};
+use crate::transport::shm::copy;
 use std::sync::Arc;
 
 /// Memory to send from.
@@ -140,6 +141,20 @@ impl SendSpan {
                 // SAFETY: the layout's blocks lie in the lent memory; `done + run <= len`.
                 unsafe { core::ptr::copy_nonoverlapping(self.ptr.offset(disp), out.add(done), run) }
             }),
+        }
+    }
+
+    /// As [`SendSpan::pack`], to memory that another rank reads next.
+    ///
+    /// # Safety
+    /// As for [`SendSpan::pack`].
+    #[inline]
+    pub(crate) unsafe fn pack_shared(&self, at: usize, len: usize, out: *mut u8) {
+        match &self.strided {
+            // SAFETY: by the contract of this function.
+            None => unsafe { copy::to_shared(self.ptr.add(at), out, len) },
+            // SAFETY: by the contract of this function.
+            Some(_) => unsafe { self.pack(at, len, out) },
         }
     }
 

@@ -3,14 +3,14 @@ use super::comm::Members;
 use super::matching::{Contexts, Payload};
 use super::protocol::{self, CTS, DATA, DONE, EAGER, INLINE, RTS, STREAM};
 use super::requests::{RecvPhase, Requests, SendPhase, State as Request};
-use super::settings::SingleCopyMode;
 use super::sites::Sites;
 use super::{RequestId, SendMode};
 use crate::job::Segment;
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Status};
-use crate::transport::shm::{Arrival, LaneRx, LaneTx, SlotHead, StreamTx};
+use crate::transport::shm::single_copy::SingleCopyMode;
+use crate::transport::shm::{Arrival, LaneRx, LaneTx, SingleCopy, SlotHead, StreamTx};
 use crate::wait::Waiter;
 use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
@@ -41,14 +41,14 @@ pub(super) struct Link {
     pub(super) received: u64,
     /// Pushed to since the last full fence.
     pub(super) dirty: bool,
-    pub(super) single_copy: super::large::Preference,
+    pub(super) wish: super::large::Wish,
 }
 
 /// One of this rank's staging streams.
 pub(super) struct OwnStream {
     pub(super) tx: Option<StreamTx>,
-    /// The position at which the message that has it ends; `None`: free.
-    pub(super) until: Option<u64>,
+    /// A send is writing its payload to it.
+    pub(super) lent: bool,
 }
 
 /// A word in the segment that a thread waits for while another one polls (`Multiple`).
@@ -62,7 +62,8 @@ pub(super) struct State {
     pub(super) segment: Arc<Segment>,
     pub(super) rank: usize,
     pub(super) waiter: Arc<Waiter>,
-    pub(super) single_copy: SingleCopyMode,
+    /// Whether this rank reads long payloads out of its peers' memory.
+    pub(super) single_copy: SingleCopy,
     pub(super) links: Vec<Link>,
     pub(super) contexts: Contexts,
     pub(super) requests: Requests,
@@ -113,20 +114,20 @@ impl State {
             sent: 0,
             received: 0,
             dirty: false,
-            single_copy: Default::default(),
+            wish: Default::default(),
         });
         State {
             links: links.collect(),
             rank,
             waiter,
-            single_copy,
+            single_copy: SingleCopy::new(single_copy, ranks),
             contexts: Contexts::new(),
             requests: Requests::new(),
             sites: Sites::new(),
             streams: (0..STREAMS)
                 .map(|_| OwnStream {
                     tx: None,
-                    until: None,
+                    lent: false,
                 })
                 .collect(),
             open: Vec::new(),
@@ -231,6 +232,9 @@ impl State {
     /// Acts on the slot at the head of a lane; the caller frees it.
     pub(super) fn handle(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
         let head = &arrival.head;
+        if matches!(head.kind, RTS | CTS | STREAM) && arrival.len as usize > INLINE {
+            return Err(corrupt(from, "an envelope of an impossible length"));
+        }
         match head.kind {
             EAGER => self.arrive_eager(from, arrival),
             RTS => self.arrive_offer(from, arrival),

@@ -45,6 +45,24 @@ pub(crate) struct Arrival {
     pub(crate) payload: *const u8,
 }
 
+impl Arrival {
+    /// The slot's body; what is above `len` is unspecified. For messages of at most [`INLINE`] bytes.
+    #[inline]
+    pub(crate) fn body(&self) -> [u8; INLINE] {
+        assert!(self.len as usize <= INLINE);
+        // SAFETY: the payload of such a message is a slot's body, which is INLINE bytes of the segment; they are copied before use.
+        unsafe { self.payload.cast::<[u8; INLINE]>().read_unaligned() }
+    }
+
+    /// A copy of the payload.
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        // SAFETY: `peek` checked that `len` bytes at `payload` are inside the segment.
+        unsafe { core::ptr::copy_nonoverlapping(self.payload, bytes.as_mut_ptr(), bytes.len()) };
+        bytes
+    }
+}
+
 /// The sending end of a lane in a segment.
 pub(crate) type LaneTx = Tx<SegmentLane>;
 /// The receiving end of a lane in a segment.

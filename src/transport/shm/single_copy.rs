@@ -99,6 +99,11 @@ impl SingleCopy {
         }
     }
 
+    /// What the user asked for.
+    pub(crate) fn mode(&self) -> SingleCopyMode {
+        self.mode
+    }
+
     /// What is known about `peer`.
     pub(crate) fn state(&self, peer: usize) -> PairState {
         self.pairs[peer].state
