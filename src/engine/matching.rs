@@ -19,7 +19,7 @@ pub(super) struct Posted {
 /// What is known of, or held for, a message that no receive has asked for yet.
 #[derive(Debug)]
 pub(super) enum Payload {
-    Inline([u8; super::protocol::INLINE]),
+    Inline([u8; super::protocol::CONTROL]),
     Heap(Box<[u8]>),
     /// Still with its sender.
     Offered(Offer),

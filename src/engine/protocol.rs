@@ -3,7 +3,7 @@ use super::RequestId;
 use crate::model::{Envelope, TypeCode};
 use crate::transport::shm::{self, SlotHead};
 
-pub(super) use shm::{EAGER_MAX, INLINE};
+pub(super) use shm::{CONTROL, EAGER_MAX, INLINE};
 
 pub(super) const EAGER: u8 = 1;
 pub(super) const RTS: u8 = 2;
@@ -44,19 +44,19 @@ pub(super) struct Offer {
 
 const NO_STREAM: u32 = u32::MAX;
 
-fn put32(body: &mut [u8; INLINE], at: usize, value: u32) {
+fn put32(body: &mut [u8; CONTROL], at: usize, value: u32) {
     body[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-fn put64(body: &mut [u8; INLINE], at: usize, value: u64) {
+fn put64(body: &mut [u8; CONTROL], at: usize, value: u64) {
     body[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-fn get32(body: &[u8; INLINE], at: usize) -> u32 {
+fn get32(body: &[u8; CONTROL], at: usize) -> u32 {
     u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
 }
 
-fn get64(body: &[u8; INLINE], at: usize) -> u64 {
+fn get64(body: &[u8; CONTROL], at: usize) -> u64 {
     get32(body, at) as u64 | (get32(body, at + 4) as u64) << 32
 }
 
@@ -92,9 +92,9 @@ pub(super) fn envelope_of(head: &SlotHead, bytes: u64) -> Envelope {
 }
 
 /// An `RTS` slot.
-pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; INLINE]) {
+pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTROL]) {
     let mut head = envelope_head(RTS, envelope);
-    let mut body = [0; INLINE];
+    let mut body = [0; CONTROL];
     put64(&mut body, 0, envelope.bytes);
     put32(&mut body, 8, offer.send.index);
     put32(&mut body, 12, offer.send.generation);
@@ -112,7 +112,7 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; INLIN
 }
 
 /// The length and the offer in an `RTS` slot.
-pub(super) fn offer_of(head: &SlotHead, body: &[u8; INLINE]) -> (u64, Offer) {
+pub(super) fn offer_of(head: &SlotHead, body: &[u8; CONTROL]) -> (u64, Offer) {
     let send = RequestId {
         index: get32(body, 8),
         generation: get32(body, 12),
@@ -150,14 +150,14 @@ pub(super) fn address_of(head: &SlotHead) -> RequestId {
 }
 
 /// The body of `CTS`: the receive.
-pub(super) fn id_body(id: RequestId) -> [u8; INLINE] {
-    let mut body = [0; INLINE];
+pub(super) fn id_body(id: RequestId) -> [u8; CONTROL] {
+    let mut body = [0; CONTROL];
     put32(&mut body, 0, id.index);
     put32(&mut body, 4, id.generation);
     body
 }
 
-pub(super) fn id_of(body: &[u8; INLINE]) -> RequestId {
+pub(super) fn id_of(body: &[u8; CONTROL]) -> RequestId {
     RequestId {
         index: get32(body, 0),
         generation: get32(body, 4),
@@ -165,14 +165,14 @@ pub(super) fn id_of(body: &[u8; INLINE]) -> RequestId {
 }
 
 /// The body of `STREAM`: which, and from where on.
-pub(super) fn stream_body(stream: usize, start: u64) -> [u8; INLINE] {
-    let mut body = [0; INLINE];
+pub(super) fn stream_body(stream: usize, start: u64) -> [u8; CONTROL] {
+    let mut body = [0; CONTROL];
     put32(&mut body, 0, stream as u32);
     put64(&mut body, 8, start);
     body
 }
 
-pub(super) fn stream_of(body: &[u8; INLINE]) -> (usize, u64) {
+pub(super) fn stream_of(body: &[u8; CONTROL]) -> (usize, u64) {
     (get32(body, 0) as usize, get64(body, 8))
 }
 

@@ -297,6 +297,10 @@ impl State {
 
     /// Tells the sender that its payload is not needed any more.
     pub(super) fn push_done(&mut self, to: usize, send: RequestId, flags: u8) -> Result<()> {
-        self.push_control(to, protocol::addressed(DONE, flags, send), [0; INLINE])
+        self.push_control(
+            to,
+            protocol::addressed(DONE, flags, send),
+            [0; protocol::CONTROL],
+        )
     }
 }

@@ -1,7 +1,7 @@
 //! The engine's state, and progress: emptying lanes, moving what is queued, pumping streams.
 use super::comm::Members;
 use super::matching::{Contexts, Payload};
-use super::protocol::{self, CTS, DATA, DONE, EAGER, INLINE, RTS, STREAM};
+use super::protocol::{self, CONTROL, CTS, DATA, DONE, EAGER, INLINE, RTS, STREAM};
 use super::requests::{RecvPhase, Requests, SendPhase, State as Request};
 use super::sites::Sites;
 use super::{RequestId, SendMode};
@@ -25,7 +25,7 @@ pub(super) enum Queued {
     Envelope(RequestId),
     /// The payload of a matched small send.
     Data(RequestId),
-    Control(SlotHead, [u8; INLINE]),
+    Control(SlotHead, [u8; CONTROL]),
 }
 
 /// The two lanes between this rank and another.
@@ -257,7 +257,7 @@ impl State {
         &mut self,
         to: usize,
         head: SlotHead,
-        body: [u8; INLINE],
+        body: [u8; CONTROL],
     ) -> Result<()> {
         self.open_lane(to)?;
         let link = &mut self.links[to];
@@ -497,7 +497,7 @@ impl State {
 
     /// A held payload's bytes, for copies out of matching.
     pub(super) fn inline_payload(arrival: &Arrival) -> Payload {
-        if (arrival.len as usize) <= INLINE {
+        if (arrival.len as usize) <= CONTROL {
             Payload::Inline(arrival.body())
         } else {
             Payload::Heap(arrival.to_vec().into_boxed_slice())

@@ -15,6 +15,9 @@ use std::sync::Arc;
 pub(crate) const INLINE: usize = SLOT_INLINE;
 /// Of these, those in the line of the header.
 const FIRST_LINE: usize = 32;
+/// Bytes of a slot's body that the engine's own messages use.
+pub(crate) const CONTROL: usize = 32;
+const _: () = assert!(CONTROL <= INLINE);
 /// The longest message that travels through the byte ring.
 pub(crate) const EAGER_MAX: usize = 8 * 1024;
 const _: () = assert!(EAGER_MAX <= LANE_RING / 2 && EAGER_MAX <= u16::MAX as usize);
@@ -46,12 +49,12 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    /// The slot's body; what is above `len` is unspecified. For messages of at most [`INLINE`] bytes.
+    /// The first [`CONTROL`] bytes of a slot's body; what is above `len` is unspecified. For messages of at most [`INLINE`] bytes.
     #[inline]
-    pub(crate) fn body(&self) -> [u8; INLINE] {
+    pub(crate) fn body(&self) -> [u8; CONTROL] {
         assert!(self.len as usize <= INLINE);
         // SAFETY: the payload of such a message is a slot's body, which is INLINE bytes of the segment; they are copied before use.
-        unsafe { self.payload.cast::<[u8; INLINE]>().read_unaligned() }
+        unsafe { self.payload.cast::<[u8; CONTROL]>().read_unaligned() }
     }
 
     /// A copy of the payload.
