@@ -1,0 +1,216 @@
+//! From the face's buffers to collective calls.
+use super::operation::{Elements, Operation, element};
+use crate::coll::{self, Call, Part};
+use crate::datatype::span::{self, Kind};
+use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut};
+use crate::engine::{RecvSpan, RequestId, SendSpan};
+use crate::model::Op;
+use crate::request::Live;
+use crate::topology::shared::Shared;
+use core::panic::Location;
+use std::sync::Arc;
+
+/// Does the call and returns when this process's part is done.
+#[inline]
+#[track_caller]
+pub(super) fn run(shared: &Shared, call: Call<'_>) {
+    let instance = shared.instance();
+    let _entry = instance.enter();
+    instance.check(coll::run(
+        instance.engine(),
+        shared.coll(),
+        call,
+        Location::caller(),
+    ));
+}
+
+/// Starts the call.
+#[track_caller]
+pub(super) fn start(shared: &Arc<Shared>, call: Call<'_>) -> Live {
+    let instance = shared.instance();
+    let _entry = instance.enter();
+    let site = Location::caller();
+    let id: RequestId = instance.check(coll::start(instance.engine(), shared.coll(), call, site));
+    Live::new(shared, id, site)
+}
+
+/// A partitioned buffer: the memory that its parts lie in, and the parts.
+pub(super) struct Parts<S> {
+    pub(super) span: S,
+    pub(super) parts: Vec<Part>,
+}
+
+#[track_caller]
+fn parts(
+    call: &str,
+    kind: &Kind,
+    counts: &[i32],
+    displs: &[i32],
+    ranks: usize,
+) -> (usize, Vec<Part>) {
+    for (what, len) in [("counts", counts.len()), ("displacements", displs.len())] {
+        assert!(
+            len == ranks,
+            "{call} was given a partition with {len} {what} for {ranks} ranks; give one for each rank"
+        );
+    }
+    let mut end = 0;
+    let mut parts = Vec::with_capacity(ranks);
+    for (&count, &displ) in counts.iter().zip(displs) {
+        assert!(
+            count >= 0 && displ >= 0,
+            "{call} was given a part of {count} elements at {displ}; neither may be negative"
+        );
+        let (count, displ) = (count as usize, displ as usize);
+        // An empty part may lie anywhere.
+        if count > 0 {
+            end = end.max(count + displ);
+        }
+        parts.push(Part {
+            at: if count > 0 { displ * kind.size() } else { 0 },
+            bytes: count * kind.size(),
+        });
+    }
+    (end, parts)
+}
+
+/// # Safety
+/// `buffer` stays borrowed until the call that takes the span is complete.
+#[track_caller]
+pub(super) unsafe fn send_parts<B: ?Sized + PartitionedBuffer>(
+    call: &str,
+    buffer: &B,
+    ranks: usize,
+) -> Parts<SendSpan> {
+    let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
+    let (count, parts) = parts(call, &kind, buffer.counts(), buffer.displs(), ranks);
+    // SAFETY: the parts were checked to lie in the buffer when it was partitioned.
+    Parts {
+        span: unsafe { kind.send(buffer.pointer().cast(), count) },
+        parts,
+    }
+}
+
+/// # Safety
+/// `buffer` stays mutably borrowed until the call that takes the span is complete.
+#[track_caller]
+pub(super) unsafe fn recv_parts<B: ?Sized + PartitionedBufferMut>(
+    call: &str,
+    buffer: &mut B,
+    ranks: usize,
+) -> Parts<RecvSpan> {
+    let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
+    let (count, parts) = parts(call, &kind, buffer.counts(), buffer.displs(), ranks);
+    // SAFETY: the parts were checked to lie in the buffer, apart from each other, when it was partitioned.
+    Parts {
+        span: unsafe { kind.recv(buffer.pointer_mut().cast(), count) },
+        parts,
+    }
+}
+
+/// `buffer` as `ranks` parts of equal length, to send; what is left over at the end is not sent.
+///
+/// # Safety
+/// `buffer` stays borrowed until the call that takes the span is complete.
+#[track_caller]
+pub(super) unsafe fn send_even<B: ?Sized + Buffer>(buffer: &B, ranks: usize) -> SendSpan {
+    let count = span::count(buffer) / ranks * ranks;
+    // SAFETY: not more elements than the buffer has.
+    unsafe { span::kind(buffer).send(buffer.pointer().cast(), count) }
+}
+
+/// `buffer` as `ranks` parts of equal length, to receive into; what is left over at the end is left alone.
+///
+/// # Safety
+/// `buffer` stays mutably borrowed until the call that takes the span is complete.
+#[track_caller]
+pub(super) unsafe fn recv_even<B: ?Sized + BufferMut>(buffer: &mut B, ranks: usize) -> RecvSpan {
+    let (kind, count) = (span::kind(buffer), span::count(buffer) / ranks * ranks);
+    // SAFETY: not more elements than the buffer has.
+    unsafe { kind.recv(buffer.pointer_mut().cast(), count) }
+}
+
+/// The operands of a reduction.
+pub(super) struct Reduction<R> {
+    pub(super) send: SendSpan,
+    pub(super) recv: R,
+    pub(super) op: Op,
+    pub(super) element: coll::Element,
+}
+
+/// A reduction of `send` whose result goes elsewhere.
+///
+/// # Safety
+/// As for [`send_even`].
+#[track_caller]
+pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
+    call: &str,
+    send: &S,
+    op: &impl Operation,
+) -> Reduction<()> {
+    let kind = span::kind(send);
+    let op = op.prepare(call, &Elements(&kind)).0;
+    // SAFETY: by the contract of this function.
+    Reduction {
+        send: unsafe { span::send(send) },
+        recv: (),
+        op,
+        element: element(&kind),
+    }
+}
+
+/// A reduction of `send` into `recv`, of which there are `per_result` elements sent for one received.
+///
+/// # Safety
+/// As for [`send_even`] and [`recv_even`].
+#[track_caller]
+pub(super) unsafe fn reduction<S, R>(
+    call: &str,
+    send: &S,
+    recv: &mut R,
+    per_result: Option<usize>,
+    op: &impl Operation,
+) -> Reduction<RecvSpan>
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    let (from, into) = (span::kind(send), span::kind(recv));
+    assert!(
+        from.code() == into.code() && from.size() == into.size(),
+        "{call} was asked to reduce {} into {}; both must be of one type",
+        from.name(),
+        into.name()
+    );
+    let (sent, room) = (span::count(send), span::count(recv));
+    let received = match per_result {
+        None => {
+            assert!(
+                room >= sent,
+                "{call} was asked to reduce {sent} elements into a buffer of {room}; give it room for all"
+            );
+            sent
+        }
+        Some(ranks) => {
+            assert!(
+                room.checked_mul(ranks) == Some(sent),
+                "{call} was asked to reduce {sent} elements to {room} for each of {ranks} ranks; send {ranks} times as many as are received"
+            );
+            room
+        }
+    };
+    let op = op.prepare(call, &Elements(&from)).0;
+    // SAFETY: by the contract of this function; not more elements than either has.
+    let (send, recv) = unsafe {
+        (
+            from.send(send.pointer().cast(), sent),
+            into.recv(recv.pointer_mut().cast(), received),
+        )
+    };
+    Reduction {
+        send,
+        recv,
+        op,
+        element: element(&from),
+    }
+}

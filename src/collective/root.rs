@@ -1,0 +1,1005 @@
+//! Collectives with a root.
+use super::Operation;
+use super::call::{
+    contribution, recv_even, recv_parts, reduction, run, send_even, send_parts, start,
+};
+use crate::coll::Call;
+use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
+use crate::request::{Request, Scope};
+use crate::topology::communicator::shared;
+use crate::topology::sealed::AsHandle;
+use crate::topology::{AsCommunicator, Process, Rank};
+
+/// What all processes of a communicator do together with this process as the root.
+///
+/// Where the root has other buffers than the others, there is a form for each: `gather_into_root` at the root, `gather_into` elsewhere.
+pub trait Root: AsCommunicator + AsHandle {
+    /// The root's rank.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// assert_eq!(universe.world().this_process().root_rank(), 0);
+    /// ```
+    fn root_rank(&self) -> Rank;
+
+    /// Gives the root's elements to all.
+    ///
+    /// Corresponds to `MPI_Bcast`.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let mut x = if world.rank() == 1 { 42 } else { 0 };
+    ///     world.process_at_rank(1).broadcast_into(&mut x);
+    ///     assert_eq!(x, 42);
+    /// });
+    /// ```
+    #[track_caller]
+    fn broadcast_into<Buf: ?Sized + BufferMut>(&self, buffer: &mut Buf) {
+        // SAFETY: borrowed until the blocking call returns.
+        let span = unsafe { span::recv(buffer) };
+        run(
+            shared(self),
+            Call::Broadcast {
+                root: root(self),
+                span: &span,
+            },
+        );
+    }
+
+    /// Starts [`broadcast_into`](Self::broadcast_into).
+    ///
+    /// Corresponds to `MPI_Ibcast`.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let mut x = if world.rank() == 1 { 42 } else { 0 };
+    ///     tercio::request::scope(|scope| {
+    ///         world.process_at_rank(1).immediate_broadcast_into(scope, &mut x).wait();
+    ///     });
+    ///     assert_eq!(x, 42);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_broadcast_into<'a, Buf, Sc>(
+        &self,
+        scope: Sc,
+        buffer: &'a mut Buf,
+    ) -> Request<'a, Buf, Sc>
+    where
+        Buf: 'a + ?Sized + BufferMut,
+        Sc: Scope<'a>,
+    {
+        let data: *mut Buf = buffer;
+        // SAFETY: borrowed for 'a, and the request completes before 'a ends.
+        let span = unsafe { span::recv(&mut *data) };
+        Request::new(
+            start(
+                shared(self),
+                Call::Broadcast {
+                    root: root(self),
+                    span: &span,
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Sends this process's elements to the root; for the others than the root.
+    ///
+    /// Corresponds to `MPI_Gather`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let root = world.process_at_rank(0);
+    ///     if world.rank() == 0 {
+    ///         let mut all = [0; 3];
+    ///         root.gather_into_root(&world.rank(), &mut all);
+    ///         assert_eq!(all, [0, 1, 2]);
+    ///     } else {
+    ///         root.gather_into(&world.rank());
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn gather_into<S>(&self, sendbuf: &S)
+    where
+        S: ?Sized + Buffer,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "gather_into"));
+        // SAFETY: it is borrowed until the blocking call returns.
+        let send = unsafe { span::send(sendbuf) };
+        run(
+            shared,
+            Call::Gather {
+                root,
+                send: &send,
+                recv: None,
+            },
+        );
+    }
+
+    /// Starts [`gather_into`](Self::gather_into).
+    ///
+    /// Corresponds to `MPI_Igather`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mine) = (world.process_at_rank(0), world.rank());
+    ///     let mut all = [0; 3];
+    ///     tercio::request::scope(|scope| match mine {
+    ///         0 => drop(root.immediate_gather_into_root(scope, &mine, &mut all).wait()),
+    ///         _ => drop(root.immediate_gather_into(scope, &mine).wait()),
+    ///     });
+    ///     assert!(mine != 0 || all == [0, 1, 2]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_gather_into<'a, S, Sc>(&self, scope: Sc, sendbuf: &'a S) -> Request<'a, S, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "immediate_gather_into"));
+        // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
+        let send = unsafe { span::send(sendbuf) };
+        Request::new(
+            start(
+                shared,
+                Call::Gather {
+                    root,
+                    send: &send,
+                    recv: None,
+                },
+            ),
+            sendbuf,
+            scope,
+        )
+    }
+
+    /// Gathers the elements of all processes, in the order of ranks; for the root.
+    ///
+    /// Corresponds to `MPI_Gather`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let root = world.process_at_rank(0);
+    ///     if world.rank() == 0 {
+    ///         let mut all = [0; 3];
+    ///         root.gather_into_root(&world.rank(), &mut all);
+    ///         assert_eq!(all, [0, 1, 2]);
+    ///     } else {
+    ///         root.gather_into(&world.rank());
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn gather_into_root<S, R>(&self, sendbuf: &S, recvbuf: &mut R)
+    where
+        S: ?Sized + Buffer,
+        R: ?Sized + BufferMut,
+    {
+        let (shared, root) = (shared(self), at_root(self, "gather_into_root"));
+        // SAFETY: both are borrowed until the blocking call returns.
+        let (send, recv) = unsafe {
+            (
+                span::send(sendbuf),
+                recv_even(recvbuf, shared.coll().size()),
+            )
+        };
+        run(
+            shared,
+            Call::Gather {
+                root,
+                send: &send,
+                recv: Some(&recv),
+            },
+        );
+    }
+
+    /// Starts [`gather_into_root`](Self::gather_into_root).
+    ///
+    /// Corresponds to `MPI_Igather`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mine) = (world.process_at_rank(0), world.rank());
+    ///     let mut all = [0; 3];
+    ///     tercio::request::scope(|scope| match mine {
+    ///         0 => drop(root.immediate_gather_into_root(scope, &mine, &mut all).wait()),
+    ///         _ => drop(root.immediate_gather_into(scope, &mine).wait()),
+    ///     });
+    ///     assert!(mine != 0 || all == [0, 1, 2]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_gather_into_root<'a, S, R, Sc>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+        recvbuf: &'a mut R,
+    ) -> Request<'a, R, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        R: 'a + ?Sized + BufferMut,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (shared(self), at_root(self, "immediate_gather_into_root"));
+        let data: *mut R = recvbuf;
+        // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
+        let (send, recv) = unsafe {
+            (
+                span::send(sendbuf),
+                recv_even(&mut *data, shared.coll().size()),
+            )
+        };
+        Request::new(
+            start(
+                shared,
+                Call::Gather {
+                    root,
+                    send: &send,
+                    recv: Some(&recv),
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Sends this process's elements, however many, to the root; for the others than the root.
+    ///
+    /// Corresponds to `MPI_Gatherv`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mine) = (world.process_at_rank(0), vec![world.rank(); world.rank() as usize]);
+    ///     if world.rank() == 0 {
+    ///         let mut all = [0; 3];
+    ///         let mut parts = tercio::datatype::PartitionMut::new(&mut all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///         root.gather_varcount_into_root(&mine[..], &mut parts);
+    ///         assert_eq!(all, [1, 2, 2]);
+    ///     } else {
+    ///         root.gather_varcount_into(&mine[..]);
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn gather_varcount_into<S>(&self, sendbuf: &S)
+    where
+        S: ?Sized + Buffer,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "gather_varcount_into"));
+        // SAFETY: it is borrowed until the blocking call returns.
+        let send = unsafe { span::send(sendbuf) };
+        run(
+            shared,
+            Call::GatherVar {
+                root,
+                send: &send,
+                recv: None,
+            },
+        );
+    }
+
+    /// Starts [`gather_varcount_into`](Self::gather_varcount_into).
+    ///
+    /// Corresponds to `MPI_Igatherv`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mine) = (world.process_at_rank(0), vec![world.rank(); world.rank() as usize]);
+    ///     let mut all = [0; 3];
+    ///     let mut parts = tercio::datatype::PartitionMut::new(&mut all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///     tercio::request::scope(|scope| match world.rank() {
+    ///         0 => drop(root.immediate_gather_varcount_into_root(scope, &mine[..], &mut parts).wait()),
+    ///         _ => drop(root.immediate_gather_varcount_into(scope, &mine[..]).wait()),
+    ///     });
+    ///     assert!(world.rank() != 0 || all == [1, 2, 2]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_gather_varcount_into<'a, Sc, S>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+    ) -> Request<'a, S, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (
+            shared(self),
+            not_at_root(self, "immediate_gather_varcount_into"),
+        );
+        // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
+        let send = unsafe { span::send(sendbuf) };
+        Request::new(
+            start(
+                shared,
+                Call::GatherVar {
+                    root,
+                    send: &send,
+                    recv: None,
+                },
+            ),
+            sendbuf,
+            scope,
+        )
+    }
+
+    /// Gathers the elements of all processes, each into its part; for the root.
+    ///
+    /// Corresponds to `MPI_Gatherv`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mine) = (world.process_at_rank(0), vec![world.rank(); world.rank() as usize]);
+    ///     if world.rank() == 0 {
+    ///         let mut all = [0; 3];
+    ///         let mut parts = tercio::datatype::PartitionMut::new(&mut all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///         root.gather_varcount_into_root(&mine[..], &mut parts);
+    ///         assert_eq!(all, [1, 2, 2]);
+    ///     } else {
+    ///         root.gather_varcount_into(&mine[..]);
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn gather_varcount_into_root<S, R>(&self, sendbuf: &S, recvbuf: &mut R)
+    where
+        S: ?Sized + Buffer,
+        R: ?Sized + PartitionedBufferMut,
+    {
+        let (shared, root) = (shared(self), at_root(self, "gather_varcount_into_root"));
+        // SAFETY: both are borrowed until the blocking call returns.
+        let (send, recv) = unsafe {
+            (
+                span::send(sendbuf),
+                recv_parts("gather_varcount_into_root", recvbuf, shared.coll().size()),
+            )
+        };
+        run(
+            shared,
+            Call::GatherVar {
+                root,
+                send: &send,
+                recv: Some((&recv.span, &recv.parts)),
+            },
+        );
+    }
+
+    /// Starts [`gather_varcount_into_root`](Self::gather_varcount_into_root).
+    ///
+    /// Corresponds to `MPI_Igatherv`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mine) = (world.process_at_rank(0), vec![world.rank(); world.rank() as usize]);
+    ///     let mut all = [0; 3];
+    ///     let mut parts = tercio::datatype::PartitionMut::new(&mut all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///     tercio::request::scope(|scope| match world.rank() {
+    ///         0 => drop(root.immediate_gather_varcount_into_root(scope, &mine[..], &mut parts).wait()),
+    ///         _ => drop(root.immediate_gather_varcount_into(scope, &mine[..]).wait()),
+    ///     });
+    ///     assert!(world.rank() != 0 || all == [1, 2, 2]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_gather_varcount_into_root<'a, Sc, S, R>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+        recvbuf: &'a mut R,
+    ) -> Request<'a, R, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        R: 'a + ?Sized + PartitionedBufferMut,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (
+            shared(self),
+            at_root(self, "immediate_gather_varcount_into_root"),
+        );
+        let data: *mut R = recvbuf;
+        // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
+        let (send, recv) = unsafe {
+            (
+                span::send(sendbuf),
+                recv_parts(
+                    "immediate_gather_varcount_into_root",
+                    &mut *data,
+                    shared.coll().size(),
+                ),
+            )
+        };
+        Request::new(
+            start(
+                shared,
+                Call::GatherVar {
+                    root,
+                    send: &send,
+                    recv: Some((&recv.span, &recv.parts)),
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Receives this process's part of the root's elements; for the others than the root.
+    ///
+    /// Corresponds to `MPI_Scatter`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mut mine) = (world.process_at_rank(0), 0);
+    ///     if world.rank() == 0 {
+    ///         root.scatter_into_root(&[5, 6, 7], &mut mine);
+    ///     } else {
+    ///         root.scatter_into(&mut mine);
+    ///     }
+    ///     assert_eq!(mine, 5 + world.rank());
+    /// });
+    /// ```
+    #[track_caller]
+    fn scatter_into<R>(&self, recvbuf: &mut R)
+    where
+        R: ?Sized + BufferMut,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "scatter_into"));
+        // SAFETY: it is borrowed until the blocking call returns.
+        let recv = unsafe { span::recv(recvbuf) };
+        run(
+            shared,
+            Call::Scatter {
+                root,
+                send: None,
+                recv: &recv,
+            },
+        );
+    }
+
+    /// Starts [`scatter_into`](Self::scatter_into).
+    ///
+    /// Corresponds to `MPI_Iscatter`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, all, mut mine) = (world.process_at_rank(0), [5, 6, 7], 0);
+    ///     tercio::request::scope(|scope| match world.rank() {
+    ///         0 => drop(root.immediate_scatter_into_root(scope, &all, &mut mine).wait()),
+    ///         _ => drop(root.immediate_scatter_into(scope, &mut mine).wait()),
+    ///     });
+    ///     assert_eq!(mine, 5 + world.rank());
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_scatter_into<'a, Sc, R>(&self, scope: Sc, recvbuf: &'a mut R) -> Request<'a, R, Sc>
+    where
+        R: 'a + ?Sized + BufferMut,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "immediate_scatter_into"));
+        let data: *mut R = recvbuf;
+        // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
+        let recv = unsafe { span::recv(&mut *data) };
+        Request::new(
+            start(
+                shared,
+                Call::Scatter {
+                    root,
+                    send: None,
+                    recv: &recv,
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Gives each process its part of the elements, all parts being equally long; for the root.
+    ///
+    /// Corresponds to `MPI_Scatter`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mut mine) = (world.process_at_rank(0), 0);
+    ///     if world.rank() == 0 {
+    ///         root.scatter_into_root(&[5, 6, 7], &mut mine);
+    ///     } else {
+    ///         root.scatter_into(&mut mine);
+    ///     }
+    ///     assert_eq!(mine, 5 + world.rank());
+    /// });
+    /// ```
+    #[track_caller]
+    fn scatter_into_root<S, R>(&self, sendbuf: &S, recvbuf: &mut R)
+    where
+        S: ?Sized + Buffer,
+        R: ?Sized + BufferMut,
+    {
+        let (shared, root) = (shared(self), at_root(self, "scatter_into_root"));
+        // SAFETY: both are borrowed until the blocking call returns.
+        let (send, recv) = unsafe {
+            (
+                send_even(sendbuf, shared.coll().size()),
+                span::recv(recvbuf),
+            )
+        };
+        run(
+            shared,
+            Call::Scatter {
+                root,
+                send: Some(&send),
+                recv: &recv,
+            },
+        );
+    }
+
+    /// Starts [`scatter_into_root`](Self::scatter_into_root).
+    ///
+    /// Corresponds to `MPI_Iscatter`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, all, mut mine) = (world.process_at_rank(0), [5, 6, 7], 0);
+    ///     tercio::request::scope(|scope| match world.rank() {
+    ///         0 => drop(root.immediate_scatter_into_root(scope, &all, &mut mine).wait()),
+    ///         _ => drop(root.immediate_scatter_into(scope, &mut mine).wait()),
+    ///     });
+    ///     assert_eq!(mine, 5 + world.rank());
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_scatter_into_root<'a, Sc, S, R>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+        recvbuf: &'a mut R,
+    ) -> Request<'a, R, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        R: 'a + ?Sized + BufferMut,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (shared(self), at_root(self, "immediate_scatter_into_root"));
+        let data: *mut R = recvbuf;
+        // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
+        let (send, recv) = unsafe {
+            (
+                send_even(sendbuf, shared.coll().size()),
+                span::recv(&mut *data),
+            )
+        };
+        Request::new(
+            start(
+                shared,
+                Call::Scatter {
+                    root,
+                    send: Some(&send),
+                    recv: &recv,
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Receives this process's part, however long, of the root's elements; for the others than the root.
+    ///
+    /// Corresponds to `MPI_Scatterv`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mut mine) = (world.process_at_rank(0), vec![0; world.rank() as usize]);
+    ///     if world.rank() == 0 {
+    ///         let all = [1, 2, 2];
+    ///         let parts = tercio::datatype::Partition::new(&all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///         root.scatter_varcount_into_root(&parts, &mut mine[..]);
+    ///     } else {
+    ///         root.scatter_varcount_into(&mut mine[..]);
+    ///     }
+    ///     assert_eq!(mine, vec![world.rank(); world.rank() as usize]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn scatter_varcount_into<R>(&self, recvbuf: &mut R)
+    where
+        R: ?Sized + BufferMut,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "scatter_varcount_into"));
+        // SAFETY: it is borrowed until the blocking call returns.
+        let recv = unsafe { span::recv(recvbuf) };
+        run(
+            shared,
+            Call::ScatterVar {
+                root,
+                send: None,
+                recv: &recv,
+            },
+        );
+    }
+
+    /// Starts [`scatter_varcount_into`](Self::scatter_varcount_into).
+    ///
+    /// Corresponds to `MPI_Iscatterv`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mut mine) = (world.process_at_rank(0), vec![0; world.rank() as usize]);
+    ///     let all = [1, 2, 2];
+    ///     let parts = tercio::datatype::Partition::new(&all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///     tercio::request::scope(|scope| match world.rank() {
+    ///         0 => drop(root.immediate_scatter_varcount_into_root(scope, &parts, &mut mine[..]).wait()),
+    ///         _ => drop(root.immediate_scatter_varcount_into(scope, &mut mine[..]).wait()),
+    ///     });
+    ///     assert_eq!(mine, vec![world.rank(); world.rank() as usize]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_scatter_varcount_into<'a, Sc, R>(
+        &self,
+        scope: Sc,
+        recvbuf: &'a mut R,
+    ) -> Request<'a, R, Sc>
+    where
+        R: 'a + ?Sized + BufferMut,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (
+            shared(self),
+            not_at_root(self, "immediate_scatter_varcount_into"),
+        );
+        let data: *mut R = recvbuf;
+        // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
+        let recv = unsafe { span::recv(&mut *data) };
+        Request::new(
+            start(
+                shared,
+                Call::ScatterVar {
+                    root,
+                    send: None,
+                    recv: &recv,
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Gives each process its part of the elements; for the root.
+    ///
+    /// Corresponds to `MPI_Scatterv`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mut mine) = (world.process_at_rank(0), vec![0; world.rank() as usize]);
+    ///     if world.rank() == 0 {
+    ///         let all = [1, 2, 2];
+    ///         let parts = tercio::datatype::Partition::new(&all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///         root.scatter_varcount_into_root(&parts, &mut mine[..]);
+    ///     } else {
+    ///         root.scatter_varcount_into(&mut mine[..]);
+    ///     }
+    ///     assert_eq!(mine, vec![world.rank(); world.rank() as usize]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn scatter_varcount_into_root<S, R>(&self, sendbuf: &S, recvbuf: &mut R)
+    where
+        S: ?Sized + PartitionedBuffer,
+        R: ?Sized + BufferMut,
+    {
+        let (shared, root) = (shared(self), at_root(self, "scatter_varcount_into_root"));
+        // SAFETY: both are borrowed until the blocking call returns.
+        let (send, recv) = unsafe {
+            (
+                send_parts("scatter_varcount_into_root", sendbuf, shared.coll().size()),
+                span::recv(recvbuf),
+            )
+        };
+        run(
+            shared,
+            Call::ScatterVar {
+                root,
+                send: Some((&send.span, &send.parts)),
+                recv: &recv,
+            },
+        );
+    }
+
+    /// Starts [`scatter_varcount_into_root`](Self::scatter_varcount_into_root).
+    ///
+    /// Corresponds to `MPI_Iscatterv`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, mut mine) = (world.process_at_rank(0), vec![0; world.rank() as usize]);
+    ///     let all = [1, 2, 2];
+    ///     let parts = tercio::datatype::Partition::new(&all, vec![0, 1, 2], vec![0, 0, 1]);
+    ///     tercio::request::scope(|scope| match world.rank() {
+    ///         0 => drop(root.immediate_scatter_varcount_into_root(scope, &parts, &mut mine[..]).wait()),
+    ///         _ => drop(root.immediate_scatter_varcount_into(scope, &mut mine[..]).wait()),
+    ///     });
+    ///     assert_eq!(mine, vec![world.rank(); world.rank() as usize]);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_scatter_varcount_into_root<'a, Sc, S, R>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+        recvbuf: &'a mut R,
+    ) -> Request<'a, R, Sc>
+    where
+        S: 'a + ?Sized + PartitionedBuffer,
+        R: 'a + ?Sized + BufferMut,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (
+            shared(self),
+            at_root(self, "immediate_scatter_varcount_into_root"),
+        );
+        let data: *mut R = recvbuf;
+        // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
+        let (send, recv) = unsafe {
+            (
+                send_parts(
+                    "immediate_scatter_varcount_into_root",
+                    sendbuf,
+                    shared.coll().size(),
+                ),
+                span::recv(&mut *data),
+            )
+        };
+        Request::new(
+            start(
+                shared,
+                Call::ScatterVar {
+                    root,
+                    send: Some((&send.span, &send.parts)),
+                    recv: &recv,
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+
+    /// Contributes this process's elements to a reduction at the root; for the others than the root.
+    ///
+    /// Corresponds to `MPI_Reduce`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, op) = (world.process_at_rank(0), tercio::collective::SystemOperation::sum());
+    ///     if world.rank() == 0 {
+    ///         let mut sum = 0;
+    ///         root.reduce_into_root(&world.rank(), &mut sum, op);
+    ///         assert_eq!(sum, 3);
+    ///     } else {
+    ///         root.reduce_into(&world.rank(), op);
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn reduce_into<S, O>(&self, sendbuf: &S, op: O)
+    where
+        S: ?Sized + Buffer,
+        O: Operation,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "reduce_into"));
+        // SAFETY: it is borrowed until the blocking call returns.
+        let r = unsafe { contribution("reduce_into", sendbuf, &op) };
+        run(
+            shared,
+            Call::Reduce {
+                root,
+                send: &r.send,
+                recv: None,
+                op: &r.op,
+                element: r.element,
+            },
+        );
+    }
+
+    /// Starts [`reduce_into`](Self::reduce_into).
+    ///
+    /// Corresponds to `MPI_Ireduce`. Panics at the root.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, op) = (world.process_at_rank(0), tercio::collective::SystemOperation::sum());
+    ///     let (mine, mut sum) = (world.rank(), 0);
+    ///     tercio::request::scope(|scope| match mine {
+    ///         0 => drop(root.immediate_reduce_into_root(scope, &mine, &mut sum, op).wait()),
+    ///         _ => drop(root.immediate_reduce_into(scope, &mine, op).wait()),
+    ///     });
+    ///     assert!(mine != 0 || sum == 3);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_reduce_into<'a, Sc, S, O>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+        op: O,
+    ) -> Request<'a, S, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        O: 'a + Operation,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (shared(self), not_at_root(self, "immediate_reduce_into"));
+        // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
+        let r = unsafe { contribution("immediate_reduce_into", sendbuf, &op) };
+        Request::new(
+            start(
+                shared,
+                Call::Reduce {
+                    root,
+                    send: &r.send,
+                    recv: None,
+                    op: &r.op,
+                    element: r.element,
+                },
+            ),
+            sendbuf,
+            scope,
+        )
+    }
+
+    /// Combines the elements of all processes, each with those in its place; for the root.
+    ///
+    /// Corresponds to `MPI_Reduce`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, op) = (world.process_at_rank(0), tercio::collective::SystemOperation::sum());
+    ///     if world.rank() == 0 {
+    ///         let mut sum = 0;
+    ///         root.reduce_into_root(&world.rank(), &mut sum, op);
+    ///         assert_eq!(sum, 3);
+    ///     } else {
+    ///         root.reduce_into(&world.rank(), op);
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn reduce_into_root<S, R, O>(&self, sendbuf: &S, recvbuf: &mut R, op: O)
+    where
+        S: ?Sized + Buffer,
+        R: ?Sized + BufferMut,
+        O: Operation,
+    {
+        let (shared, root) = (shared(self), at_root(self, "reduce_into_root"));
+        // SAFETY: both are borrowed until the blocking call returns.
+        let r = unsafe { reduction("reduce_into_root", sendbuf, recvbuf, None, &op) };
+        run(
+            shared,
+            Call::Reduce {
+                root,
+                send: &r.send,
+                recv: Some(&r.recv),
+                op: &r.op,
+                element: r.element,
+            },
+        );
+    }
+
+    /// Starts [`reduce_into_root`](Self::reduce_into_root).
+    ///
+    /// Corresponds to `MPI_Ireduce`. Panics at any other process.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let (root, op) = (world.process_at_rank(0), tercio::collective::SystemOperation::sum());
+    ///     let (mine, mut sum) = (world.rank(), 0);
+    ///     tercio::request::scope(|scope| match mine {
+    ///         0 => drop(root.immediate_reduce_into_root(scope, &mine, &mut sum, op).wait()),
+    ///         _ => drop(root.immediate_reduce_into(scope, &mine, op).wait()),
+    ///     });
+    ///     assert!(mine != 0 || sum == 3);
+    /// });
+    /// ```
+    #[track_caller]
+    fn immediate_reduce_into_root<'a, Sc, S, R, O>(
+        &self,
+        scope: Sc,
+        sendbuf: &'a S,
+        recvbuf: &'a mut R,
+        op: O,
+    ) -> Request<'a, R, Sc>
+    where
+        S: 'a + ?Sized + Buffer,
+        R: 'a + ?Sized + BufferMut,
+        O: 'a + Operation,
+        Sc: Scope<'a>,
+    {
+        let (shared, root) = (shared(self), at_root(self, "immediate_reduce_into_root"));
+        let data: *mut R = recvbuf;
+        // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
+        let r = unsafe { reduction("immediate_reduce_into_root", sendbuf, &mut *data, None, &op) };
+        Request::new(
+            start(
+                shared,
+                Call::Reduce {
+                    root,
+                    send: &r.send,
+                    recv: Some(&r.recv),
+                    op: &r.op,
+                    element: r.element,
+                },
+            ),
+            data,
+            scope,
+        )
+    }
+}
+
+impl Root for Process<'_> {
+    fn root_rank(&self) -> Rank {
+        self.rank()
+    }
+}
+
+fn root<R: ?Sized + Root>(root: &R) -> usize {
+    // A process's rank was checked when it was made.
+    root.root_rank() as usize
+}
+
+/// The root, which is to be the calling process.
+#[track_caller]
+fn at_root<R: ?Sized + Root>(process: &R, call: &str) -> usize {
+    let (root, me) = (root(process), shared(process).coll().rank());
+    assert!(
+        root == me,
+        "{call} with root {root} was called by rank {me}; it is the root's form, and {} is for the others",
+        other(call)
+    );
+    root
+}
+
+/// The root, which is not to be the calling process.
+#[track_caller]
+fn not_at_root<R: ?Sized + Root>(process: &R, call: &str) -> usize {
+    let (root, me) = (root(process), shared(process).coll().rank());
+    assert!(
+        root != me,
+        "{call} was called by its root, rank {root}; it is the form for the others, and {} is the root's",
+        other(call)
+    );
+    root
+}
+
+/// The name of the other form.
+fn other(call: &str) -> String {
+    match call.strip_suffix("_root") {
+        Some(others) => others.to_string(),
+        None => format!("{call}_root"),
+    }
+}

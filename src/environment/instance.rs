@@ -1,0 +1,303 @@
+//! One rank as the face sees it: its engine, who may call, and how its failures end.
+use super::buffered::Buffered;
+use crate::engine::{Engine, ThreadLevel};
+use crate::job::{FailureKind, Membership};
+use crate::model::{Error, ErrorClass};
+use core::panic::Location;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What a rank lives in.
+pub(crate) enum Home {
+    /// A process of its own: what cannot go on ends it.
+    Process(Arc<Membership>),
+    /// A thread of `testing::ranks`: what cannot go on panics.
+    Thread,
+}
+
+/// A rank.
+pub(crate) struct Instance {
+    engine: Engine,
+    gate: Gate,
+    home: Home,
+    pub(super) buffered: Mutex<Buffered>,
+}
+
+impl Instance {
+    pub(crate) fn new(engine: Engine, home: Home) -> Arc<Instance> {
+        let gate = Gate::new(engine.level());
+        Arc::new(Instance {
+            engine,
+            gate,
+            home,
+            buffered: Mutex::default(),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Every call of the API but the purely local ones begins with this. While the guard lives, the thread is inside.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn enter(&self) -> Entry<'_> {
+        match self.gate.enter() {
+            Ok(entry) => entry,
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    /// As `enter`, where there is nothing to say to a thread that may not call.
+    pub(crate) fn try_enter(&self) -> Option<Entry<'_>> {
+        self.gate.enter().ok()
+    }
+
+    /// What the purely local calls begin with: after finalize they are errors too.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn check_alive(&self) {
+        if self.gate.is_closed() {
+            self.refuse(Refused::Closed);
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn refuse(&self, refused: Refused) -> ! {
+        let class = if refused == Refused::Closed {
+            ErrorClass::State
+        } else {
+            ErrorClass::Thread
+        };
+        let level = self.engine.level();
+        let text = match refused {
+            Refused::Closed => "the library was called after it was finalized (the Universe was dropped); keep the Universe until the last call".into(),
+            Refused::OtherThread => format!(
+                "the library was called from another thread than the one that initialized it, at Threading::{level:?}; initialize with \
+                 Threading::Serialized or Threading::Multiple"
+            ),
+            Refused::Busy => "two threads are in the library at once at Threading::Serialized; take turns, or initialize with Threading::Multiple".into(),
+        };
+        self.fail(Error::new(class, text))
+    }
+
+    /// The result, or the end that its error deserves.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn check<T>(&self, result: Result<T, Error>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// What rsmpi's names do with an error: wrong arguments panic with the sentence; what concerns the whole job ends it.
+    #[cold]
+    #[track_caller]
+    pub(crate) fn fail(&self, error: Error) -> ! {
+        let kind = match error.class() {
+            ErrorClass::Aborted => self.leave(),
+            ErrorClass::Gone => FailureKind::Gone,
+            ErrorClass::Mismatch | ErrorClass::Type => FailureKind::Mismatch,
+            ErrorClass::Corrupt => FailureKind::Corrupt,
+            ErrorClass::Memory | ErrorClass::Internal => FailureKind::Other,
+            _ => panic!("{}", sentence(&error)),
+        };
+        self.end(kind, ENDED_BY_US, &error.at(Location::caller()).to_string())
+    }
+
+    /// Ends the job because of this rank.
+    #[track_caller]
+    pub(crate) fn end(&self, kind: FailureKind, code: i32, text: &str) -> ! {
+        match &self.home {
+            Home::Process(membership) => membership.fail(kind, code, text),
+            Home::Thread => {
+                let control = self.engine.segment().control();
+                control.record_failure(self.engine.rank(), kind, code, text);
+                control.raise_abort();
+                panic!("{text}")
+            }
+        }
+    }
+
+    /// The job is ending because of another rank.
+    #[track_caller]
+    fn leave(&self) -> ! {
+        match &self.home {
+            Home::Process(membership) => membership.leave(),
+            Home::Thread => panic!(
+                "rank {} stops because the job is ending",
+                self.engine.rank()
+            ),
+        }
+    }
+
+    /// Something of ours is dropped while the thread panics, and going on would mean to wait or to leave memory to a transfer whose owner
+    /// is going away: the process ends as a panic would end it. A rank that is a thread lets the panic go on; its engine is not used again.
+    pub(crate) fn end_in_panic(&self) {
+        let control = self.engine.segment().control();
+        let text = control
+            .last_panic(self.engine.rank())
+            .map_or_else(|| "panicked".into(), |report| report.text);
+        self.gate.close();
+        match &self.home {
+            Home::Process(membership) => membership.fail(FailureKind::Panic, PANICKED, &text),
+            Home::Thread => {
+                control.record_failure(self.engine.rank(), FailureKind::Panic, PANICKED, &text);
+                control.raise_abort();
+            }
+        }
+    }
+
+    /// After this every call is refused.
+    pub(crate) fn close(&self) {
+        self.gate.close();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    /// Whether the calling thread is the one that initialized.
+    pub(super) fn is_main_thread(&self) -> bool {
+        self.gate.owner == thread_number()
+    }
+}
+
+/// The exit code of a job that Tercio itself ends.
+const ENDED_BY_US: i32 = 120;
+
+/// What a Rust program that panics exits with.
+const PANICKED: i32 = 101;
+
+/// The sentence, with the place of the failing call where the panic would tell another.
+#[track_caller]
+fn sentence(error: &Error) -> String {
+    let here = Location::caller();
+    match error.site() {
+        Some(site) if site != here => error.to_string(),
+        _ => error.text().to_string(),
+    }
+}
+
+/// Who may be in the library, and whether it is still open.
+struct Gate {
+    level: ThreadLevel,
+    owner: u64,
+    closed: AtomicBool,
+    busy: AtomicU32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    Closed,
+    OtherThread,
+    Busy,
+}
+
+impl Gate {
+    fn new(level: ThreadLevel) -> Gate {
+        Gate {
+            level,
+            owner: thread_number(),
+            closed: AtomicBool::new(false),
+            busy: AtomicU32::new(0),
+        }
+    }
+
+    #[inline]
+    fn enter(&self) -> Result<Entry<'_>, Refused> {
+        if self.is_closed() {
+            return Err(Refused::Closed);
+        }
+        match self.level {
+            ThreadLevel::Multiple => Ok(Entry(None)),
+            ThreadLevel::Serialized => {
+                // Acquire: pairs with the Release in Entry's drop, so that the last caller's writes are seen.
+                if self.busy.swap(1, Ordering::Acquire) == 1 {
+                    return Err(Refused::Busy);
+                }
+                Ok(Entry(Some(&self.busy)))
+            }
+            ThreadLevel::Single | ThreadLevel::Funneled if self.owner == thread_number() => {
+                Ok(Entry(None))
+            }
+            ThreadLevel::Single | ThreadLevel::Funneled => Err(Refused::OtherThread),
+        }
+    }
+
+    #[inline]
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The calling thread is in the library.
+pub(crate) struct Entry<'g>(Option<&'g AtomicU32>);
+
+impl Drop for Entry<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(busy) = self.0 {
+            // Release: pairs with the Acquire in Gate::enter.
+            busy.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// A number that no other thread of this process has or had.
+#[inline]
+pub(crate) fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+    }
+    NUMBER.with(|number| match number.get() {
+        0 => {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            number.get()
+        }
+        known => known,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn each_level_admits_whom_it_promises() {
+        let refused = |level| {
+            let gate = Gate::new(level);
+            assert!(gate.enter().is_ok());
+            let other = thread::scope(|s| s.spawn(|| gate.enter().err()).join().unwrap());
+            let entry = gate.enter().ok();
+            let second = gate.enter().err();
+            drop(entry);
+            assert!(gate.enter().is_ok());
+            gate.close();
+            assert_eq!(gate.enter().err(), Some(Refused::Closed));
+            (other, second)
+        };
+        assert_eq!(
+            refused(ThreadLevel::Single),
+            (Some(Refused::OtherThread), None)
+        );
+        assert_eq!(
+            refused(ThreadLevel::Funneled),
+            (Some(Refused::OtherThread), None)
+        );
+        assert_eq!(
+            refused(ThreadLevel::Serialized),
+            (None, Some(Refused::Busy))
+        );
+        assert_eq!(refused(ThreadLevel::Multiple), (None, None));
+    }
+}

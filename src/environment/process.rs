@@ -1,0 +1,119 @@
+//! The one instance that a process has, and where calls without a communicator find theirs.
+use super::instance::{Home, Instance};
+use crate::coll;
+use crate::engine::{Engine, Settings, ThreadLevel};
+use crate::job::Membership;
+use crate::model::Error;
+use crate::topology::shared::{Role, Shared};
+use core::cell::RefCell;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A rank with its two communicators.
+#[derive(Clone)]
+pub(crate) struct Rank {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) world: Arc<Shared>,
+    pub(crate) self_comm: Arc<Shared>,
+}
+
+impl Rank {
+    pub(crate) fn new(engine: Engine, home: Home) -> Result<Rank, Error> {
+        let instance = Instance::new(engine, home);
+        let world = Shared::new(&instance, coll::world(instance.engine())?, Role::World);
+        let self_comm = Shared::new(
+            &instance,
+            coll::self_comm(instance.engine())?,
+            Role::SelfComm,
+        );
+        Ok(Rank {
+            instance,
+            world,
+            self_comm,
+        })
+    }
+}
+
+/// What this process is.
+#[derive(Clone)]
+pub(crate) enum State {
+    /// Nobody yet.
+    Before,
+    Rank(Rank),
+    /// A rank that has finalized; the thread level that it had.
+    After(ThreadLevel),
+}
+
+static PROCESS: RwLock<State> = RwLock::new(State::Before);
+
+thread_local! {
+    /// The rank that this thread is, inside of `testing::ranks`.
+    static THREAD: RefCell<Option<Rank>> = const { RefCell::new(None) };
+}
+
+/// Makes this process a rank; `None` if it was one before. With an error the process is none, and may try again.
+pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
+    let mut process = PROCESS.write().unwrap_or_else(PoisonError::into_inner);
+    if !matches!(*process, State::Before) || THREAD.with_borrow(Option::is_some) {
+        return None;
+    }
+    let join = || {
+        let membership = Arc::new(Membership::join()?);
+        membership.note_panics();
+        let settings = Settings::from_variables(level, |name| std::env::var(name).ok())?;
+        let engine = Engine::new(membership.segment().clone(), membership.rank(), settings)?;
+        Rank::new(engine, Home::Process(membership))
+    };
+    let rank = join();
+    if let Ok(rank) = &rank {
+        *process = State::Rank(rank.clone());
+    }
+    Some(rank)
+}
+
+/// The process has finalized: what it was goes with the last communicator.
+pub(super) fn retire(level: ThreadLevel) {
+    let was = core::mem::replace(
+        &mut *PROCESS.write().unwrap_or_else(PoisonError::into_inner),
+        State::After(level),
+    );
+    drop(was);
+}
+
+/// What the calling thread is, if it is one of `testing::ranks`, else the process.
+pub(crate) fn current() -> State {
+    match THREAD.with_borrow(Clone::clone) {
+        Some(rank) => State::Rank(rank),
+        None => PROCESS
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
+    }
+}
+
+/// The rank that the caller is, for `what`; or a sentence.
+#[track_caller]
+pub(crate) fn rank(what: &str) -> Rank {
+    match current() {
+        State::Rank(rank) => rank,
+        State::Before => panic!(
+            "{what} was asked for before the library was initialized; call tercio::initialize first"
+        ),
+        State::After(_) => panic!(
+            "{what} was asked for after the library was finalized; keep the Universe until the last use"
+        ),
+    }
+}
+
+/// Runs `f` as the thread of `rank`.
+pub(crate) fn with_thread_rank<R>(rank: Rank, f: impl FnOnce() -> R) -> R {
+    /// Taken back also when `f` panics.
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            THREAD.set(None);
+        }
+    }
+    THREAD.set(Some(rank));
+    let _reset = Reset;
+    f()
+}

@@ -1,0 +1,121 @@
+//! The receive of one value under way.
+use super::source::{check_one, from};
+use super::{Source, Status};
+use crate::Tag;
+use crate::datatype::Equivalence;
+use crate::datatype::span::Kind;
+use crate::request::{Live, Request, StaticScope};
+use crate::topology::communicator::shared;
+use core::mem::MaybeUninit;
+use core::panic::Location;
+
+/// A value that is to be received; see [`Source::immediate_receive`]. It must be completed: dropping it panics.
+///
+/// ```
+/// use tercio::traits::*;
+/// let universe = tercio::initialize().unwrap();
+/// let world = universe.world();
+/// let mut future = world.any_process().immediate_receive::<f64>();
+/// world.this_process().send(&1.25);
+/// let x = loop {
+///     match future.r#try() {
+///         Ok((x, _status)) => break x,
+///         Err(again) => future = again,
+///     }
+/// };
+/// assert_eq!(x, 1.25);
+/// ```
+#[must_use]
+pub struct ReceiveFuture<T> {
+    /// Made by Box; leaked if the future is dropped alive, since the library may be writing there.
+    value: *mut MaybeUninit<T>,
+    request: Request<'static, ()>,
+    size: usize,
+}
+
+impl<T: Equivalence> ReceiveFuture<T> {
+    #[track_caller]
+    pub(super) fn post<S: ?Sized + Source>(source: &S, tag: Option<Tag>) -> ReceiveFuture<T> {
+        let shared = shared(source);
+        let instance = shared.instance();
+        let _entry = instance.enter();
+        let site = Location::caller();
+        let kind = Kind::of(&T::equivalent_datatype(), Some(size_of::<T>()));
+        let value = Box::into_raw(Box::new(MaybeUninit::<T>::zeroed()));
+        // SAFETY: freed only after the request is complete.
+        let span = unsafe { kind.recv(value.cast(), 1) };
+        let peer = from(source.source_rank());
+        let id = instance.check(instance.engine().start_receive(
+            shared.coll().comm(),
+            peer,
+            tag,
+            span,
+            site,
+        ));
+        ReceiveFuture {
+            value,
+            request: Request::new(Live::new(shared, id, site), &(), StaticScope),
+            size: kind.size(),
+        }
+    }
+
+    /// The value, once the operation is complete.
+    #[track_caller]
+    fn take(value: *mut MaybeUninit<T>, status: Status, size: usize) -> (T, Status) {
+        // SAFETY: made by Box in `post`, and the operation is complete.
+        let value = unsafe { Box::from_raw(value) };
+        check_one::<T>("immediate_receive", status, size);
+        // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
+        (unsafe { MaybeUninit::assume_init(*value) }, status)
+    }
+
+    /// Waits for the value. Panics if the message is not exactly one element.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let future = world.any_process().immediate_receive::<u8>();
+    /// world.this_process().send(&8u8);
+    /// assert_eq!(future.get().0, 8);
+    /// ```
+    #[track_caller]
+    pub fn get(self) -> (T, Status) {
+        let ReceiveFuture {
+            value,
+            request,
+            size,
+        } = self;
+        let status = request.wait();
+        Self::take(value, status, size)
+    }
+
+    /// The value if it is there, else the future again.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let future = world.any_process().immediate_receive::<u8>();
+    /// let future = future.r#try().err().unwrap(); // nobody has sent
+    /// world.this_process().send(&8u8);
+    /// assert_eq!(future.get().0, 8);
+    /// ```
+    #[track_caller]
+    #[allow(clippy::result_large_err)] // rsmpi's shape
+    pub fn r#try(self) -> Result<(T, Status), Self> {
+        let ReceiveFuture {
+            value,
+            request,
+            size,
+        } = self;
+        match request.test() {
+            Ok(status) => Ok(Self::take(value, status, size)),
+            Err(request) => Err(ReceiveFuture {
+                value,
+                request,
+                size,
+            }),
+        }
+    }
+}

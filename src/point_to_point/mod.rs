@@ -1,0 +1,64 @@
+//! Messages between two processes.
+//!
+//! A [`Process`](crate::topology::Process) is a [`Destination`] and a [`Source`]; [`AnyProcess`](crate::topology::AnyProcess) is a source.
+//! The calls without `_with_tag` send with tag 0 and receive with any tag.
+//!
+//! ```
+//! use tercio::traits::*;
+//! tercio::testing::ranks(2, |world| {
+//!     if world.rank() == 0 {
+//!         world.process_at_rank(1).send_with_tag(&[1.5, 2.5][..], 7);
+//!     } else {
+//!         let (numbers, status) = world.any_process().receive_vec::<f64>();
+//!         assert_eq!((numbers, status.source_rank(), status.tag()), (vec![1.5, 2.5], 0, 7));
+//!     }
+//! });
+//! ```
+//!
+//! Messages from one process to another in one communicator are received in the order in which they were sent. A message that is longer than
+//! the buffer that receives it is an error at the receiver, and so are element types that do not go together.
+//!
+//! This folder makes engine calls of buffers; how messages move is the engine's business.
+
+mod destination;
+mod exchange;
+mod future;
+mod message;
+mod source;
+mod status;
+
+pub use destination::Destination;
+pub use exchange::{
+    send_receive, send_receive_into, send_receive_into_with_tags, send_receive_replace_into,
+    send_receive_replace_into_with_tags, send_receive_with_tags,
+};
+pub use future::ReceiveFuture;
+pub use message::{MatchedReceiveVec, Message};
+pub use source::Source;
+pub use status::Status;
+
+pub mod traits {
+    //! The traits of this module.
+    pub use super::{Destination, MatchedReceiveVec, Source};
+}
+
+use crate::Tag;
+
+/// A tag to send with or to wait for, or a sentence.
+#[inline]
+#[track_caller]
+fn checked_tag(call: &str, tag: Tag) -> Tag {
+    if tag < 0 {
+        bad_tag(call, tag);
+    }
+    tag
+}
+
+#[cold]
+#[track_caller]
+fn bad_tag(call: &str, tag: Tag) -> ! {
+    panic!(
+        "{call} was asked for tag {tag}; tags are 0 to {} (any tag is what the calls without _with_tag wait for)",
+        Tag::MAX
+    )
+}

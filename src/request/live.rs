@@ -1,0 +1,67 @@
+//! A request of the engine that is not complete yet.
+use crate::engine::RequestId;
+use crate::model::Site;
+use crate::point_to_point::Status;
+use crate::topology::shared::Shared;
+use core::panic::Location;
+use std::sync::Arc;
+
+/// An operation under way, and the communicator that it needs.
+pub(crate) struct Live {
+    shared: Arc<Shared>,
+    id: RequestId,
+    started: Site,
+}
+
+impl Live {
+    pub(crate) fn new(shared: &Arc<Shared>, id: RequestId, started: Site) -> Live {
+        Live {
+            shared: shared.clone(),
+            id,
+            started,
+        }
+    }
+
+    pub(crate) fn started(&self) -> Site {
+        self.started
+    }
+
+    pub(super) fn number(&self) -> usize {
+        (self.id.generation as usize) << 32 | self.id.index as usize
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(self) -> Status {
+        let instance = self.shared.instance();
+        let _entry = instance.enter();
+        Status::new(instance.check(instance.engine().wait(self.id, Location::caller())))
+    }
+
+    #[track_caller]
+    pub(crate) fn test(&self) -> Option<Status> {
+        let instance = self.shared.instance();
+        let _entry = instance.enter();
+        instance
+            .check(instance.engine().test(self.id, Location::caller()))
+            .map(Status::new)
+    }
+
+    #[track_caller]
+    pub(crate) fn cancel(&self) {
+        let instance = self.shared.instance();
+        let _entry = instance.enter();
+        instance.check(instance.engine().cancel(self.id, Location::caller()));
+    }
+
+    /// The request's owner goes away in a panic.
+    pub(crate) fn end_in_panic(&self) {
+        self.shared.instance().end_in_panic();
+    }
+
+    /// Whether the operation is complete, as far as that can be told without waiting and without a second panic.
+    pub(super) fn is_over(&self) -> bool {
+        let instance = self.shared.instance();
+        !instance.is_closed()
+            && matches!(instance.engine().test(self.id, self.started), Ok(Some(_)))
+    }
+}

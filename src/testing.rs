@@ -1,0 +1,83 @@
+//! Ranks that are threads of one process, for tests and examples.
+use crate::engine::{Engine, Settings, ThreadLevel};
+use crate::environment::instance::Home;
+use crate::environment::process::{Rank, with_thread_rank};
+use crate::job::{RankState, Segment};
+use crate::topology::SimpleCommunicator;
+use core::panic::Location;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread;
+
+/// Runs `f` on `count` ranks, each a thread of this process with an engine of its own, over memory that they share. `f` gets the world's
+/// communicator. Returns when all have returned; if one panics, the others are ended and the first panic goes on here.
+///
+/// ```
+/// use tercio::traits::*;
+/// tercio::testing::ranks(4, |world| {
+///     let mut x = world.rank();
+///     world.process_at_rank(3).broadcast_into(&mut x);
+///     assert_eq!(x, 3);
+/// });
+/// ```
+#[track_caller]
+pub fn ranks<F>(count: usize, f: F)
+where
+    F: Fn(SimpleCommunicator) + Sync,
+{
+    let site = Location::caller();
+    let segment = match Segment::private(count) {
+        Ok(segment) => Arc::new(segment),
+        Err(error) => panic!("{error}"),
+    };
+    let run = |number: usize| {
+        let control = segment.control();
+        control.set_state(number, RankState::Active);
+        let engine = Engine::new(segment.clone(), number, Settings::new(ThreadLevel::Single));
+        let rank = match engine.and_then(|engine| Rank::new(engine, Home::Thread)) {
+            Ok(rank) => rank,
+            Err(error) => panic!("{error}"),
+        };
+        let instance = rank.instance.clone();
+        let world = SimpleCommunicator::from_shared(rank.world.clone());
+        let outcome = catch_unwind(AssertUnwindSafe(|| with_thread_rank(rank, || f(world))));
+        let ended = match outcome {
+            Ok(()) if instance.is_closed() => Ok(()),
+            Ok(()) => catch_unwind(AssertUnwindSafe(|| {
+                instance.check(instance.engine().finalize(site));
+                instance.close();
+            })),
+            Err(panic) => {
+                instance.end_in_panic();
+                Err(panic)
+            }
+        };
+        let followed = ended.is_err() && control.first_failed() != Some(number);
+        ended.map_err(|panic| (followed, panic))
+    };
+    let mut panics = Vec::new();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                let run = &run;
+                let named = thread::Builder::new().name(format!("rank {number}"));
+                match named.spawn_scoped(scope, move || run(number)) {
+                    Ok(thread) => thread,
+                    Err(error) => panic!("cannot start a thread for rank {number} ({error}); raise the limit of processes (`ulimit -u`)"),
+                }
+            })
+            .collect();
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(panic)) => panics.push(panic),
+                Err(panic) => panics.push((false, panic)),
+            }
+        }
+    });
+    // The one that failed on its own, rather than those that followed.
+    panics.sort_by_key(|(followed, _)| *followed);
+    if let Some((_, panic)) = panics.into_iter().next() {
+        resume_unwind(panic);
+    }
+}

@@ -1,0 +1,102 @@
+//! What all handles of one communicator share.
+use super::attributes::Attributes;
+use super::cartesian::Grid;
+use crate::coll::Communicator;
+use crate::environment::instance::Instance;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which communicator this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    World,
+    SelfComm,
+    User,
+}
+
+/// A communicator of this process. What is pending on it keeps it alive.
+pub(crate) struct Shared {
+    instance: Arc<Instance>,
+    coll: Arc<Communicator>,
+    /// Unique in the life of the process: the handle.
+    number: usize,
+    name: Mutex<String>,
+    pub(super) attributes: Attributes,
+    grid: Option<Grid>,
+}
+
+/// The numbers of the world and of a rank's communicator with itself in the MPI 5 ABI.
+const WORLD: usize = 0x101;
+const SELF: usize = 0x102;
+
+impl Shared {
+    pub(crate) fn new(
+        instance: &Arc<Instance>,
+        coll: Arc<Communicator>,
+        role: Role,
+    ) -> Arc<Shared> {
+        Shared::with_grid(instance, coll, role, None)
+    }
+
+    pub(super) fn with_grid(
+        instance: &Arc<Instance>,
+        coll: Arc<Communicator>,
+        role: Role,
+        grid: Option<Grid>,
+    ) -> Arc<Shared> {
+        static NEXT: AtomicUsize = AtomicUsize::new(4096);
+        let (number, name) = match role {
+            Role::World => (WORLD, "MPI_COMM_WORLD"),
+            Role::SelfComm => (SELF, "MPI_COMM_SELF"),
+            Role::User => (NEXT.fetch_add(1, Ordering::Relaxed), ""),
+        };
+        Arc::new(Shared {
+            instance: instance.clone(),
+            coll,
+            number,
+            name: Mutex::new(name.into()),
+            attributes: Attributes::default(),
+            grid,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    #[inline]
+    pub(crate) fn coll(&self) -> &Communicator {
+        &self.coll
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn grid(&self) -> Option<&Grid> {
+        self.grid.as_ref()
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_name(&self, name: &str) {
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name.into();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A thread that may not call leaves the queues of the context behind; they are empty, and finalize takes them away.
+        if self.number > SELF {
+            if let Some(_entry) = self.instance.try_enter() {
+                self.instance.engine().forget(self.coll.comm());
+            }
+        }
+    }
+}
