@@ -6,12 +6,12 @@ use super::state::{State, corrupt};
 use super::{Peer, RecvSpan, RequestId};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Status, TypeCode};
-use crate::transport::shm::{Arrival, StreamRx};
+use crate::transport::shm::{Arrival, SlotHead, StreamRx};
 
 impl State {
     /// A whole small message is at the head of the lane.
     pub(super) fn arrive_eager(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
-        let envelope = protocol::envelope_of(&arrival.head, arrival.len as u64);
+        let envelope = self.checked_envelope(from, &arrival.head, arrival.len as u64)?;
         self.links[from].received += 1;
         let queues = self.contexts.of(envelope.context);
         match queues.match_posted(envelope.source as usize, envelope.tag) {
@@ -48,6 +48,17 @@ impl State {
         Ok(())
     }
 
+    /// The envelope in a slot, if it can be one.
+    #[inline]
+    fn checked_envelope(&self, from: usize, head: &SlotHead, bytes: u64) -> Result<Envelope> {
+        let envelope = protocol::envelope_of(head, bytes);
+        // No communicator has more members than there are ranks.
+        if envelope.source as usize >= self.links.len() || envelope.tag < 0 {
+            return Err(corrupt(from, "an envelope that no sender writes"));
+        }
+        Ok(envelope)
+    }
+
     /// The envelope of a message whose payload is elsewhere.
     pub(super) fn arrive_offer(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
         let (bytes, offer) = protocol::offer_of(&arrival.head, &arrival.body());
@@ -56,7 +67,7 @@ impl State {
                 return Err(corrupt(from, "a stream that does not exist"));
             }
         }
-        let envelope = protocol::envelope_of(&arrival.head, bytes);
+        let envelope = self.checked_envelope(from, &arrival.head, bytes)?;
         self.links[from].received += 1;
         let queues = self.contexts.of(envelope.context);
         match queues.match_posted(envelope.source as usize, envelope.tag) {
@@ -281,9 +292,9 @@ impl State {
             let id = self.receiving[at];
             any |= self.pump_receive(id)?;
             if self.requests.is_complete(id) {
-                drop(self.receiving.swap_remove(at))
+                self.receiving.swap_remove(at);
             } else {
-                at += 1
+                at += 1;
             }
         }
         Ok(any)

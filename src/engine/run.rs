@@ -208,9 +208,9 @@ impl State {
             let id = self.runs[at];
             any |= self.advance_run(id)?;
             if self.requests.is_complete(id) {
-                drop(self.runs.swap_remove(at))
+                self.runs.swap_remove(at);
             } else {
-                at += 1
+                at += 1;
             }
         }
         Ok(any)

@@ -251,9 +251,9 @@ impl State {
             let id = self.sending[at];
             any |= self.pump_send(id)?;
             if self.requests.is_complete(id) {
-                drop(self.sending.swap_remove(at))
+                self.sending.swap_remove(at);
             } else {
-                at += 1
+                at += 1;
             }
         }
         Ok(any)

@@ -307,6 +307,9 @@ impl State {
                         .is_some_and(|tx| tx.try_inline(head, body)),
                 };
                 if !done {
+                    if let Some(tx) = &self.links[to].tx {
+                        tx.check()?;
+                    }
                     self.links[to].queue.push_front(first);
                     break;
                 }
@@ -328,17 +331,19 @@ impl State {
     /// Before this rank sleeps: gives back all credit, and shows how many messages went and came.
     pub(super) fn before_sleep(&mut self) {
         let map = self.segment.layout();
-        for at in 0..self.open.len() {
-            let peer = self.open[at];
-            let link = &mut self.links[peer];
-            link.rx.publish();
-            self.segment
-                .u64(map.received(self.rank, peer))
-                .store(link.received, Ordering::Relaxed);
-            self.segment
-                .u64(map.sent(self.rank, peer))
-                .store(link.sent, Ordering::Relaxed);
-            self.waiter.wake(peer);
+        for (peer, link) in self.links.iter_mut().enumerate() {
+            if link.received > 0 {
+                link.rx.publish();
+                self.segment
+                    .u64(map.received(self.rank, peer))
+                    .store(link.received, Ordering::Relaxed);
+                self.waiter.wake(peer);
+            }
+            if link.sent > 0 {
+                self.segment
+                    .u64(map.sent(self.rank, peer))
+                    .store(link.sent, Ordering::Relaxed);
+            }
         }
     }
 
