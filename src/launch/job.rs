@@ -1,5 +1,5 @@
 //! What is to run: the job, its programs and how they are connected to the world.
-use super::{Outcome, Running};
+use super::running::{self, Outcome, Running};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -216,7 +216,7 @@ impl Job {
     /// # Errors
     /// 127 if a program is not found, 126 if it cannot be executed, 125 if anything else keeps the job from starting.
     pub fn start(self) -> Result<Running, Error> {
-        Err(Error::new(125, "jobs cannot be started yet"))
+        running::start(self)
     }
 
     /// Starts the job and waits for its end.

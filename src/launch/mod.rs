@@ -14,16 +14,69 @@
 //! assert_eq!(outcome.code, 0);
 //! ```
 
+mod agent;
+mod cgroup;
+mod cores;
+mod course;
+mod events;
+mod guard;
 mod job;
+mod judge;
+mod logs;
+mod outbox;
+mod plan;
+mod ranks;
+mod relay;
 mod running;
+mod streams;
+mod teardown;
 mod verdict;
+mod wire;
 
 pub use job::{Bind, Error, Job, Output, Program, Stdin};
+pub use plan::Plan;
 pub use running::{Ending, Handle, Outcome, Running};
 pub use verdict::Verdict;
+
+/// The variables by which a guard knows that it is one.
+const ROLE: &str = "TERCIO_ROLE";
+const CONTROL: &str = "TERCIO_CONTROL_FD";
 
 /// Runs the guard or the agent of a job if this process was started to be one; returns otherwise.
 ///
 /// It must be the first line of `main`, before any thread is started: the guard forks the agent while it has one
 /// thread. In a program that never starts jobs it is not needed.
-pub fn role() {}
+pub fn role() {
+    if std::env::var_os(ROLE).is_none_or(|role| role != "guard") {
+        return;
+    }
+    let number = std::env::var(CONTROL)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let why = match number.map(guard::run) {
+        Some(Err(why)) => why,
+        Some(Ok(never)) => match never {},
+        None => format!("{ROLE} is set but {CONTROL} is not; only tercio itself sets them"),
+    };
+    eprintln!("tercio: {why}");
+    crate::sys::process::exit_now(125)
+}
+
+/// Whether a variable is meant for a guard, and not for ranks.
+fn is_our_role(name: &std::ffi::OsStr) -> bool {
+    name == ROLE || name == CONTROL
+}
+
+/// This host's name for messages.
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "this host".into(), |name| name.trim_end().to_owned())
+}
+
+/// The job's name for messages: its agent, and when that was started.
+fn job_name(agent: u32) -> String {
+    format!(
+        "{agent}-{}",
+        crate::sys::process::start_time(agent).unwrap_or(0)
+    )
+}

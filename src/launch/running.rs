@@ -1,5 +1,24 @@
-//! A job under way, as its caller sees it.
-use super::Verdict;
+//! A job under way, as its caller sees it: its guard is a child of the caller, and a thread reads what the agent reports.
+use super::job::{Error, Job, Output, Stdin};
+use super::wire::{self, Order, PACKET, Report, Stream};
+use super::{CONTROL, ROLE, Verdict, relay};
+use crate::job::identity;
+use crate::sys::{fd, process};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How much longer than the grace an ending job may take before its caller kills guard and agent.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How much later than the agent the caller itself sees to the time limit: the agent may be stopped.
+const LATER: Duration = Duration::from_millis(500);
+/// How long a pause is waited for.
+const PAUSING: Duration = Duration::from_secs(1);
+/// How long the caller's own output may take when the job was told to end.
+const BLOCKED_OUTPUT: Duration = Duration::from_secs(1);
 
 /// Why the caller ends a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,60 +27,6 @@ pub enum Ending {
     Signal(i32),
     /// The time limit is over; the job's code is 124.
     TimeLimit,
-}
-
-/// A job under way. Dropping it without [`Running::wait`] kills the job.
-#[derive(Debug)]
-pub struct Running {
-    handle: Handle,
-}
-
-impl Running {
-    /// Waits for the job's end; when this returns nothing of the job is left.
-    pub fn wait(self) -> Outcome {
-        Outcome {
-            code: 125,
-            verdict: None,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// Something by which another thread can end or pause the job.
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
-    /// The process id of the job's guard.
-    pub fn guard_pid(&self) -> u32 {
-        0
-    }
-
-    /// The process id of the job's agent.
-    pub fn agent_pid(&self) -> u32 {
-        0
-    }
-
-    /// The process ids of the processes that were started as ranks, by rank.
-    pub fn rank_pids(&self) -> &[u32] {
-        &[]
-    }
-}
-
-/// Ends, pauses and resumes a job from any thread; does nothing once the job has ended.
-#[derive(Clone, Debug)]
-pub struct Handle {}
-
-impl Handle {
-    /// Ends the job: TERM to every rank, KILL after the grace. Stopped ranks end too.
-    pub fn end(&self, _why: Ending) {}
-
-    /// Stops every rank, and returns when they are stopped.
-    pub fn pause(&self) {}
-
-    /// Lets every rank go on.
-    pub fn resume(&self) {}
 }
 
 /// What came of a job.
@@ -73,11 +38,399 @@ pub struct Outcome {
     pub code: i32,
     /// What failed first, if anything did.
     pub verdict: Option<Verdict>,
-    /// The ranks' standard output, with [`Output::Capture`](super::Output::Capture).
+    /// The ranks' standard output, with [`Output::Capture`].
     pub stdout: Vec<u8>,
-    /// The ranks' standard error, with [`Output::Capture`](super::Output::Capture).
+    /// The ranks' standard error, with [`Output::Capture`].
     pub stderr: Vec<u8>,
     /// What there was to say while the job ran, a sentence each (a stopped rank, ranks that could not be bound). Unless output is
     /// captured they stand on the caller's standard error already, each as it arose.
     pub notes: Vec<String>,
+}
+
+/// What the caller's threads know of a job.
+#[derive(Default)]
+pub(super) struct State {
+    started: bool,
+    agent_pid: u32,
+    /// The agent, so that it can be made to go on when it is stopped.
+    agent: Option<OwnedFd>,
+    ranks: Vec<u32>,
+    refused: Option<Error>,
+    done: Option<(i32, Option<Verdict>)>,
+    /// Guard and agent have closed their end.
+    over: bool,
+    paused: bool,
+    ending: Option<Instant>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    notes: Vec<String>,
+    /// Bytes of standard input that the agent has not passed on yet.
+    pub(super) stdin_held: usize,
+}
+
+impl State {
+    pub(super) fn is_over(&self) -> bool {
+        self.over || self.done.is_some()
+    }
+}
+
+/// What the handles, the caller and its threads share.
+pub(super) struct Shared {
+    pub(super) control: OwnedFd,
+    state: Mutex<State>,
+    pub(super) changed: Condvar,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked while it held the lock left nothing half-done that matters.
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn order(&self, order: &Order) {
+        // If the agent is gone there is nobody to order.
+        let _ = fd::send(self.control.as_fd(), &order.encode(), true);
+    }
+
+    /// Waits until `done` says so or `until` has come.
+    pub(super) fn wait_until<'s>(
+        &self,
+        mut state: MutexGuard<'s, State>,
+        until: Option<Instant>,
+        mut done: impl FnMut(&State) -> bool,
+    ) -> MutexGuard<'s, State> {
+        while !done(&state) {
+            let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if rest == Some(Duration::ZERO) {
+                break;
+            }
+            // No limit is waited for in long steps: the result is the same.
+            let step = rest.unwrap_or(Duration::from_secs(3600));
+            state = match self.changed.wait_timeout(state, step) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        state
+    }
+
+    /// Reads what the agent reports until it has no more to say.
+    fn read(&self, mut sink: relay::Sink) {
+        let mut packet = vec![0_u8; PACKET];
+        while let Ok(len) = fd::receive(self.control.as_fd(), &mut packet, true) {
+            if len == 0 {
+                break;
+            }
+            let Some(report) = Report::decode(&packet[..len]) else {
+                continue;
+            };
+            let mut state = self.state();
+            match report {
+                Report::Started { agent, ranks } => {
+                    (state.started, state.agent_pid, state.ranks) = (true, agent, ranks);
+                    // It lives or is a zombie of the guard's: it has just told us, and ends only after it was waited for.
+                    state.agent = process::open(agent).ok();
+                }
+                Report::Refused { code, text } => state.refused = Some(Error::new(code, text)),
+                Report::Output(stream, bytes) => {
+                    match (&sink, stream) {
+                        (relay::Sink::Captured, Stream::Out) => state.stdout.extend(&bytes),
+                        (relay::Sink::Captured, Stream::Err) => state.stderr.extend(&bytes),
+                        (relay::Sink::Writer(_), _) => {}
+                    }
+                    drop(state);
+                    match &mut sink {
+                        relay::Sink::Captured => self.order(&Order::Taken(bytes.len() as u32)),
+                        relay::Sink::Writer(writer) => writer.write(stream, bytes),
+                    }
+                    continue;
+                }
+                Report::Note(text) => {
+                    if let relay::Sink::Writer(writer) = &mut sink {
+                        writer.say(&text);
+                    }
+                    state.notes.push(text);
+                }
+                Report::Paused => state.paused = true,
+                Report::StdinTaken(bytes) => {
+                    state.stdin_held = state.stdin_held.saturating_sub(bytes as usize)
+                }
+                Report::Done { code, verdict } => {
+                    state
+                        .done
+                        .get_or_insert((code, verdict.map(|(text, json)| Verdict { text, json })));
+                }
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+        drop(sink);
+        self.state().over = true;
+        self.changed.notify_all();
+    }
+}
+
+/// A job under way. Dropping it without [`Running::wait`] kills the job.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    guard: Child,
+    guard_process: Option<OwnedFd>,
+    written: Option<relay::Written>,
+    reports: Option<JoinHandle<()>>,
+    ranks: Vec<u32>,
+    time_limit: Option<Instant>,
+    grace: Duration,
+    /// Closed when this is dropped: the thread that reads standard input sees it.
+    _stdin: Option<OwnedFd>,
+}
+
+/// Starts `job`: see [`Job::start`].
+pub(super) fn start(job: Job) -> Result<Running, Error> {
+    job.plan()?;
+    let failed = |what: &'static str| {
+        move |error: std::io::Error| Error::new(125, format!("cannot {what}: {error}"))
+    };
+    let (control, theirs) = fd::packet_pair().map_err(failed("make the job's control socket"))?;
+    let number = theirs.as_raw_fd();
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("tercio-guard")
+        .env(ROLE, "guard")
+        .env(CONTROL, number.to_string());
+    for name in [
+        identity::RANK,
+        identity::SIZE,
+        identity::SEGMENT_FD,
+        identity::CLAIM_FD,
+        identity::JOB,
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .stdin(if matches!(job.stdin, Stdin::Inherit { .. }) {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::null());
+    let guard = process::spawn_in_session(&mut command, number).map_err(|error| {
+        Error::new(
+            125,
+            format!(
+                "cannot start the job's guard from /proc/self/exe: {error}; /proc must be mounted"
+            ),
+        )
+    })?;
+    drop(theirs);
+    let guard_process = process::open(guard.id()).ok();
+    let shared = Arc::new(Shared {
+        control,
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    let (sink, written) = match job.output {
+        Output::Capture => (relay::Sink::Captured, None),
+        Output::Inherit { .. } | Output::Directory { .. } => {
+            let (writer, written) = relay::Writer::start(&shared)
+                .map_err(failed("start a thread for the ranks' output"))?;
+            (relay::Sink::Writer(writer), Some(written))
+        }
+    };
+    let mut running = Running {
+        shared: shared.clone(),
+        guard,
+        guard_process,
+        written,
+        reports: None,
+        ranks: Vec::new(),
+        time_limit: None,
+        grace: job.grace,
+        _stdin: None,
+    };
+    let reports = std::thread::Builder::new()
+        .name("tercio-reports".into())
+        .spawn(move || shared.read(sink))
+        .map_err(failed("start a thread for the job's reports"))?;
+    running.reports = Some(reports);
+    for order in wire::describe(&job) {
+        running.shared.order(&order);
+    }
+    let state = running
+        .shared
+        .wait_until(running.shared.state(), None, |state| {
+            state.started || state.refused.is_some() || state.is_over()
+        });
+    let refused = state.refused.clone();
+    running.ranks = state.ranks.clone();
+    let lost = !state.started && state.done.is_none();
+    drop(state);
+    if refused.is_some() || lost {
+        let status = running.bury();
+        return Err(refused.unwrap_or_else(|| {
+            Error::new(125, format!("the job's guard and agent ended before the job began ({status}); a program that starts jobs must begin with tercio::launch::role()"))
+        }));
+    }
+    running.time_limit = job.timeout.map(|limit| Instant::now() + limit + LATER);
+    if let Stdin::Forward { .. } = job.stdin {
+        running._stdin = Some(
+            relay::forward_stdin(&running.shared)
+                .map_err(failed("start a thread for standard input"))?,
+        );
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// Waits for the job's end; when this returns nothing of the job is left.
+    pub fn wait(mut self) -> Outcome {
+        let handle = self.handle();
+        loop {
+            let state = self.shared.state();
+            if state.over {
+                break;
+            }
+            let deadline = match state.ending {
+                Some(since) => Some(since + self.grace + PATIENCE),
+                None => self.time_limit,
+            };
+            let ending = state.ending;
+            let state = self.shared.wait_until(state, deadline, |state| {
+                state.over || state.ending != ending
+            });
+            if state.over {
+                break;
+            }
+            let late = deadline.is_some_and(|at| at <= Instant::now());
+            drop(state);
+            match ending {
+                None if late => handle.end(Ending::TimeLimit),
+                Some(_) if late => self.kill_own(),
+                _ => {}
+            }
+        }
+        self.bury();
+        let impatient = self.shared.state().ending.is_some();
+        if let Some(written) = self.written.take() {
+            written.wait(impatient.then_some(BLOCKED_OUTPUT));
+        }
+        let mut state = self.shared.state();
+        let (code, verdict) = state.done.take().unwrap_or((125, None));
+        if verdict.is_none() && code == 125 {
+            state.notes.push(
+                "the job's guard and agent were both killed; its ranks were killed with them"
+                    .into(),
+            );
+        }
+        Outcome {
+            code,
+            verdict,
+            stdout: std::mem::take(&mut state.stdout),
+            stderr: std::mem::take(&mut state.stderr),
+            notes: std::mem::take(&mut state.notes),
+        }
+    }
+
+    /// Something by which another thread can end or pause the job.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// The process id of the job's guard.
+    pub fn guard_pid(&self) -> u32 {
+        self.guard.id()
+    }
+
+    /// The process id of the job's agent.
+    pub fn agent_pid(&self) -> u32 {
+        self.shared.state().agent_pid
+    }
+
+    /// The process ids of the processes that were started as ranks, by rank.
+    pub fn rank_pids(&self) -> &[u32] {
+        &self.ranks
+    }
+
+    /// Waits for the guard, and for no other child: those are their owners'. Then nobody is left to report.
+    fn bury(&mut self) -> String {
+        let ended = self.guard.wait();
+        fd::shut_down(self.shared.control.as_fd());
+        if let Some(reports) = self.reports.take() {
+            let _ = reports.join();
+        }
+        match ended {
+            Ok(status) => status.to_string(),
+            // The program ignores SIGCHLD, or waits for all children: then it is gone all the same.
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Kills guard and agent. The ranks' parent-death signals and lifelines end them.
+    fn kill_own(&self) {
+        if let Some(agent) = &self.shared.state().agent {
+            let _ = process::signal(agent.as_fd(), libc::SIGKILL);
+        }
+        if let Some(guard) = &self.guard_process {
+            let _ = process::signal(guard.as_fd(), libc::SIGKILL);
+        }
+        // Whoever of them cannot die does not keep the caller.
+        fd::shut_down(self.shared.control.as_fd());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After `wait` this finds nothing: the agent's end is closed and the guard was waited for.
+        fd::shut_down(self.shared.control.as_fd());
+        self.bury();
+    }
+}
+
+/// Ends, pauses and resumes a job from any thread; does nothing once the job has ended.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Ends the job: TERM to every rank, KILL after the grace. Stopped ranks end too. A second signal kills at once.
+    pub fn end(&self, why: Ending) {
+        let mut state = self.shared.state();
+        state.ending.get_or_insert_with(Instant::now);
+        // A stopped agent would not hear it.
+        if let Some(agent) = &state.agent {
+            let _ = process::signal(agent.as_fd(), libc::SIGCONT);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        self.shared.order(&Order::End(why));
+    }
+
+    /// Stops every rank, and returns when they are stopped (or after a second, if one cannot be).
+    pub fn pause(&self) {
+        self.shared.state().paused = false;
+        self.shared.order(&Order::Pause);
+        let until = Instant::now() + PAUSING;
+        drop(
+            self.shared
+                .wait_until(self.shared.state(), Some(until), |state| {
+                    state.paused || state.is_over()
+                }),
+        );
+    }
+
+    /// Lets every rank go on.
+    pub fn resume(&self) {
+        self.shared.order(&Order::Resume);
+    }
 }

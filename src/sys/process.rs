@@ -69,6 +69,28 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Starts `command` as the leader of a session of its own, with descriptor `keep` inherited and every signal at its default.
+pub(crate) fn spawn_in_session(
+    command: &mut std::process::Command,
+    keep: i32,
+) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    let prepare = move || {
+        new_session();
+        reset_signals();
+        super::fd::set_close_on_exec(keep, false)
+    };
+    // SAFETY: between fork and exec `prepare` makes system calls only: no allocation, no lock.
+    unsafe { command.pre_exec(prepare) }.spawn()
+}
+
+/// Whether a process of this process's group may read from `fd`: it is no terminal, or one of which this is the foreground.
+pub(crate) fn in_foreground(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: plain system calls.
+    let (owner, own) = unsafe { (libc::tcgetpgrp(fd.as_raw_fd()), libc::getpgrp()) };
+    owner < 0 || owner == own
+}
+
 /// Ends the process at once: no destructors, no exit handlers, no flushing.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: it does not return and touches no memory of ours.
@@ -88,6 +110,16 @@ pub(crate) fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Err
     // SAFETY: both are null-terminated arrays of C strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     last_error()
+}
+
+/// Whether this process may execute `file`.
+pub(crate) fn may_execute(file: &std::path::Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(name) = CString::new(file.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: `name` is a C string that outlives the call.
+    file.is_file() && unsafe { libc::access(name.as_ptr(), libc::X_OK) == 0 }
 }
 
 /// A descriptor for process `pid`, readable once it has ended. It never means another process that gets the same number later.

@@ -1,0 +1,324 @@
+//! What the agent does about each event.
+use super::agent::{Agent, Phase};
+use super::guard::UNKILLABLE;
+use super::judge::{Culprit, Told};
+use super::ranks::{Claimant, Stop, refusal};
+use super::running::Ending;
+use super::teardown;
+use super::verdict::{Cause, signal_name};
+use super::wire::{Order, PACKET, Report, Stream};
+use crate::job::claim::CLAIM;
+use crate::sys::fd::{self, Interest, Watch};
+use crate::sys::process::{self, Change, Exit};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
+
+/// Read from a pipe at once; as much as a pipe holds.
+const CHUNK: usize = 64 << 10;
+
+impl Agent {
+    /// The launcher is gone: everything is killed at once, the guard last, and nobody is told.
+    pub(super) fn forsaken(&mut self) -> ! {
+        self.segment.control().raise_abort();
+        let until = Instant::now() + UNKILLABLE;
+        while !teardown::kill(&self.ranks).is_empty() && Instant::now() < until {
+            let mut watch = Watch::default();
+            watch.add(self.children.as_fd(), Interest::Read);
+            watch.wait(Some(until.saturating_duration_since(Instant::now())));
+            fd::clear_signals(&self.children);
+        }
+        // It would do so itself, unless it is stopped.
+        let _ = process::signal(self.guard.as_fd(), libc::SIGKILL);
+        process::exit_now(125)
+    }
+
+    /// The guard is gone: nobody would watch us, so the job ends.
+    pub(super) fn lose_guard(&mut self) {
+        self.guard_is_gone = true;
+        let how = match process::exit_of_stranger(self.guard.as_fd(), self.guard_pid) {
+            Some(Exit::Signal(signal)) => {
+                format!("was killed by signal {signal} ({})", signal_name(signal))
+            }
+            Some(Exit::Code(code)) => format!("ended early with code {code}"),
+            None => "ended early".into(),
+        };
+        let cause = Cause::Lost {
+            who: "guard",
+            pid: self.guard_pid,
+            how,
+        };
+        self.end(Culprit { cause, rank: None });
+        self.kill_now();
+    }
+
+    pub(super) fn take_orders(&mut self) {
+        let mut packet = vec![0_u8; PACKET];
+        loop {
+            match fd::receive(self.control.as_fd(), &mut packet, false) {
+                Ok(0) => self.forsaken(),
+                Ok(len) => {
+                    if let Some(order) = Order::decode(&packet[..len]) {
+                        self.obey(order);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.forsaken(),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Describe(_) | Order::Go => {}
+            Order::End(Ending::TimeLimit) => self.end(Culprit {
+                cause: Cause::TimeLimit(self.job.timeout),
+                rank: None,
+            }),
+            Order::End(Ending::Signal(_)) if matches!(self.phase, Phase::Ending(_)) => {
+                self.kill_now()
+            }
+            Order::End(Ending::Signal(signal)) => self.end(Culprit {
+                cause: Cause::Interrupted(signal),
+                rank: None,
+            }),
+            Order::Pause if matches!(self.phase, Phase::Running) => {
+                self.paused = true;
+                self.pausing = Some(Instant::now());
+                teardown::signal_all(&self.ranks, libc::SIGSTOP);
+            }
+            Order::Pause => self.outbox.report(&Report::Paused),
+            Order::Resume => {
+                self.paused = false;
+                self.pausing = None;
+                teardown::signal_all(&self.ranks, libc::SIGCONT);
+            }
+            Order::Taken(bytes) => self.outbox.taken(bytes as usize),
+            Order::Closed(stream) => {
+                // As if the ranks wrote there themselves: they get SIGPIPE.
+                let stream = match stream {
+                    Stream::Out => 0,
+                    Stream::Err => 1,
+                };
+                for rank in &mut self.ranks {
+                    rank.streams[stream] = Default::default();
+                }
+            }
+            Order::Stdin(bytes) if bytes.is_empty() => self.feed.ended = true,
+            Order::Stdin(bytes) if self.feed.pipe.is_some() => self.feed.held.extend(bytes),
+            Order::Stdin(bytes) => self.outbox.report(&Report::StdinTaken(bytes.len() as u32)),
+        }
+    }
+
+    /// Gives the rank that reads standard input what there is for it.
+    pub(super) fn feed(&mut self) {
+        let Some(pipe) = &self.feed.pipe else { return };
+        if !self.feed.held.is_empty() {
+            match fd::write(pipe.as_raw_fd(), &self.feed.held) {
+                Ok(len) => {
+                    self.feed.held.drain(..len);
+                    self.outbox.report(&Report::StdinTaken(len as u32));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.outbox
+                        .report(&Report::StdinTaken(self.feed.held.len() as u32));
+                    self.feed.held.clear();
+                    self.feed.ended = true;
+                }
+            }
+        }
+        if self.feed.held.is_empty() && self.feed.ended {
+            self.feed.pipe = None;
+        }
+    }
+
+    /// The launch pipe: at its end every rank has executed its program.
+    pub(super) fn take_launch(&mut self) {
+        let Some(pipe) = &self.launch else { return };
+        let mut told = [0_u8; 64];
+        let len = fd::read(pipe.as_raw_fd(), &mut told).unwrap_or(0);
+        self.launch = None;
+        match refusal(&told[..len], &self.job) {
+            Some(error) => {
+                self.refused = Some(error);
+                self.segment.control().raise_abort();
+                self.kill_now();
+            }
+            None => {
+                let ranks = self.ranks.iter().map(|rank| rank.pid).collect();
+                self.outbox.report(&Report::Started {
+                    agent: process::id(),
+                    ranks,
+                });
+            }
+        }
+    }
+
+    /// A claimant introduces itself.
+    pub(super) fn take_claim(&mut self, number: usize) {
+        let rank = &mut self.ranks[number];
+        let Some(socket) = &rank.claim else { return };
+        let packet = match fd::receive_descriptors(socket.as_fd()) {
+            Ok(Some(packet)) => packet,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // Nobody can claim it any more.
+            Ok(None) | Err(_) => {
+                rank.claim = None;
+                return;
+            }
+        };
+        let mut descriptors = packet.descriptors.into_iter();
+        let (Some(lifeline), Some(claimant), Some((pid, _))) =
+            (descriptors.next(), descriptors.next(), packet.sender)
+        else {
+            return;
+        };
+        // The kernel vouches for the sender's number; the descriptor must mean the same process.
+        if packet.bytes != CLAIM || process::number(claimant.as_fd()) != Some(pid) {
+            return;
+        }
+        let ended = pid == rank.pid && rank.exit.is_some();
+        rank.claimant = Some(Claimant {
+            pid,
+            process: claimant,
+            _lifeline: lifeline,
+            ended,
+        });
+        rank.claim = None;
+    }
+
+    /// Processes have ended: of each the rank, and whether it was a claimant that is not our child.
+    pub(super) fn take_ends(&mut self, ends: impl Iterator<Item = (usize, bool)>) {
+        let mut told: Vec<(usize, Told, bool)> = Vec::new();
+        for (number, stranger) in ends {
+            self.take_claim(number);
+            let rank = &mut self.ranks[number];
+            rank.stop = None;
+            if stranger {
+                if let Some(claimant) = &mut rank.claimant {
+                    claimant.ended = true;
+                    told.push((
+                        number,
+                        process::exit_of_stranger(claimant.process.as_fd(), claimant.pid),
+                        true,
+                    ));
+                }
+                continue;
+            }
+            let exit = match process::peek(rank.process.as_fd()) {
+                Ok(Some(exit)) => exit,
+                Ok(None) => continue,
+                // Somebody else waited for it, which only a bug can do.
+                Err(_) => Exit::Code(125),
+            };
+            rank.exit = Some(exit);
+            let is_claimant = rank.is_claimant();
+            if let Some(claimant) = rank.claimant.as_mut().filter(|_| is_claimant) {
+                claimant.ended = true;
+            }
+            told.push((number, Some(exit), is_claimant));
+        }
+        if self.phase != Phase::Running {
+            return;
+        }
+        let mut failed: Vec<(usize, Told)> = Vec::new();
+        for (rank, exit, claimant) in told {
+            if let Some(told) = self.judge_end(rank, exit, claimant) {
+                // A wrapper's code says more than a claimant's end of which the kernel does not tell.
+                match failed.iter_mut().find(|(other, _)| *other == rank) {
+                    Some((_, known)) => *known = known.or(told),
+                    None => failed.push((rank, told)),
+                }
+            }
+        }
+        if !failed.is_empty() || self.segment.control().is_aborted() {
+            if let Some(culprit) = self.find_culprit(&failed) {
+                self.end(culprit);
+            }
+        }
+    }
+
+    /// Children have stopped, gone on, or been adopted and ended.
+    pub(super) fn take_changes(&mut self) {
+        teardown::reap_adopted(&self.ranks);
+        let now = Instant::now();
+        for rank in self.ranks.iter_mut().filter(|rank| rank.exit.is_none()) {
+            match process::change(rank.process.as_fd()) {
+                // A pause that was asked for needs no telling.
+                Some(Change::Stopped(signal)) => {
+                    rank.stop = Some(Stop {
+                        since: now,
+                        signal,
+                        told: self.paused,
+                    })
+                }
+                Some(Change::Continued) => rank.stop = None,
+                None => {}
+            }
+        }
+    }
+
+    /// Looks at claimants that are not our children, of whose stops nobody tells.
+    pub(super) fn look_at_strangers(&mut self) {
+        let now = Instant::now();
+        for rank in self.ranks.iter_mut().filter(|rank| rank.has_stranger()) {
+            let stopped = process::state(rank.main_pid()) == Some('T');
+            match (&rank.stop, stopped) {
+                (None, true) => {
+                    rank.stop = Some(Stop {
+                        since: now,
+                        signal: libc::SIGSTOP,
+                        told: self.paused,
+                    })
+                }
+                (Some(_), false) => rank.stop = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what a rank's stream has, once. Whether there may be more now.
+    pub(super) fn take_output(&mut self, rank: usize, stream: usize) -> bool {
+        let (Some(pipe), lines) = &mut self.ranks[rank].streams[stream] else {
+            return false;
+        };
+        let mut buffer = vec![0_u8; CHUNK];
+        let (bytes, more) = match fd::read(pipe.as_raw_fd(), &mut buffer) {
+            Ok(len) if len > 0 => (lines.push(&buffer[..len], Instant::now()), true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Ok(_) | Err(_) => {
+                let rest = lines.take();
+                self.ranks[rank].streams[stream].0 = None;
+                (rest, false)
+            }
+        };
+        self.put(rank, stream, bytes);
+        more
+    }
+
+    /// Passes output of a rank on to where it goes.
+    pub(super) fn put(&mut self, rank: usize, stream: usize, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        match &mut self.logs {
+            Some(logs) => {
+                if let Some(text) = logs.write(rank, stream, bytes) {
+                    self.note(text);
+                }
+            }
+            None => {
+                let bytes = self.merge[stream].pass(rank, bytes);
+                self.outbox.output(
+                    if stream == 0 {
+                        Stream::Out
+                    } else {
+                        Stream::Err
+                    },
+                    &bytes,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the tests share: jobs of shell scripts, a mark by which everything of a job is found, and what is left of it.
+use crate::parts::PART;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tercio::launch::{Job, Outcome, Output, Program};
+
+/// An end of a job must be seen within this, and usually is within a few milliseconds; machines that run many tests at once are slow.
+pub const SOON: Duration = Duration::from_millis(500);
+
+/// A variable that all processes of one test's job carry.
+pub struct Mark(String);
+
+const MARK: &str = "TERCIO_TEST_MARK";
+
+impl Mark {
+    pub fn new() -> Mark {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Mark(format!(
+            "{}.{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ))
+    }
+
+    /// `ranks` ranks of a shell script that carry the mark.
+    pub fn sh(&self, ranks: usize, script: &str) -> Program {
+        Program::new("sh", ranks)
+            .args(["-c", script])
+            .env(MARK, &self.0)
+    }
+
+    /// A job of one such program whose output is captured.
+    pub fn job(&self, ranks: usize, script: &str) -> Job {
+        Job::new()
+            .program(self.sh(ranks, script))
+            .output(Output::Capture)
+    }
+
+    /// Everything alive that carries the mark: process ids and names.
+    pub fn alive(&self) -> BTreeSet<String> {
+        let wanted = format!("{MARK}={}", self.0);
+        let Ok(all) = std::fs::read_dir("/proc") else {
+            return BTreeSet::new();
+        };
+        all.flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| {
+                let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environment
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable == wanted.as_bytes())
+            })
+            .map(|pid| {
+                format!(
+                    "{pid} {}",
+                    std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                        .unwrap_or_default()
+                        .trim()
+                )
+            })
+            .collect()
+    }
+
+    /// Nothing that carries the mark is alive, now and without waiting for it.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let alive = self.alive();
+        assert!(alive.is_empty(), "left of the job: {alive:?}");
+    }
+
+    /// A launcher of its own, started by this executable: it and everything below it carry the mark.
+    pub fn launcher(&self, ranks: usize, script: &str, options: &[&str]) -> Launcher {
+        self.launcher_by(Command::new("/proc/self/exe"), ranks, script, options)
+    }
+
+    /// The same, by a command in front (`unshare` and the like) or by the executable itself.
+    pub fn launcher_by(
+        &self,
+        mut command: Command,
+        ranks: usize,
+        script: &str,
+        options: &[&str],
+    ) -> Launcher {
+        let (alive, hold) = pipe();
+        let (mut told, tell) = pipe();
+        let numbers = [hold.as_raw_fd(), tell.as_raw_fd()];
+        command
+            .arg(ranks.to_string())
+            .arg(script)
+            .args(options)
+            .env(PART, "launcher")
+            .env(TELL, tell.as_raw_fd().to_string())
+            .env(MARK, &self.0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // Every process below inherits the writing end, so that the reading end tells when the last of them is gone.
+        // SAFETY: fcntl is a plain system call that may be made between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                for number in numbers {
+                    libc::fcntl(number, libc::F_SETFD, 0);
+                }
+                Ok(())
+            })
+        };
+        let child = command.spawn().unwrap();
+        drop((hold, tell));
+        let mut line = [0; 64];
+        let len = told.read(&mut line).unwrap();
+        let line = text(&line[..len]);
+        let words: Vec<u32> = line
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        Launcher {
+            child,
+            alive,
+            guard: words.first().copied().unwrap_or(0),
+            agent: words.get(1).copied().unwrap_or(0),
+        }
+    }
+}
+
+/// A launcher in a process of its own.
+pub struct Launcher {
+    pub child: Child,
+    alive: File,
+    pub guard: u32,
+    pub agent: u32,
+}
+
+impl Launcher {
+    /// Waits until the launcher and everything that it started is gone; how long that took.
+    #[track_caller]
+    pub fn all_gone(&self, mark: &Mark) -> Duration {
+        let begun = Instant::now();
+        let mut set = libc::pollfd {
+            fd: self.alive.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: the set is one valid entry.
+        let ready = unsafe { libc::poll(&mut set, 1, 20_000) };
+        assert_eq!(ready, 1, "20 s later there is left: {:?}", mark.alive());
+        begun.elapsed()
+    }
+
+    /// Waits for its end; its code, and what it wrote to standard error.
+    pub fn finish(mut self) -> (Option<i32>, String, String) {
+        drop(self.child.stdin.take());
+        let output = self.child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+}
+
+/// The descriptor on which a launcher tells its guard and agent.
+pub const TELL: &str = "TERCIO_TEST_TELL";
+
+/// A pipe's ends, of which a child inherits none unless told.
+fn pipe() -> (File, OwnedFd) {
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` takes the two descriptors, which then belong to nobody else.
+    unsafe {
+        assert_eq!(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (File::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
+    }
+}
+
+pub fn kill(pid: u32, signal: i32) {
+    assert!(pid > 1);
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(pid as i32, signal) };
+}
+
+/// Runs a job and tells how long that took.
+pub fn timed(job: Job) -> (Outcome, Duration) {
+    let begun = Instant::now();
+    let outcome = job.run().unwrap();
+    (outcome, begun.elapsed())
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The verdict's text; empty if there is none.
+pub fn verdict(outcome: &Outcome) -> String {
+    outcome
+        .verdict
+        .as_ref()
+        .map(|verdict| verdict.text())
+        .unwrap_or_default()
+}
+
+/// A test by its name.
+pub fn trial(name: &str, test: fn()) -> libtest_mimic::Trial {
+    libtest_mimic::Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+}
