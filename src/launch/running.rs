@@ -215,6 +215,10 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
     ] {
         command.env_remove(name);
     }
+    // What the guard does not have its ranks cannot inherit.
+    for name in &job.removed {
+        command.env_remove(name);
+    }
     command
         .stdin(if matches!(job.stdin, Stdin::Inherit { .. }) {
             Stdio::inherit()
