@@ -125,10 +125,13 @@ impl Shared {
     /// Reads what the agent reports until it has no more to say.
     fn read(&self, mut sink: relay::Sink) {
         let mut packet = vec![0_u8; PACKET];
-        while let Ok(len) = fd::receive(self.control.as_fd(), &mut packet, true) {
-            if len == 0 {
-                break;
-            }
+        loop {
+            let len = match fd::receive(self.control.as_fd(), &mut packet, true) {
+                Ok(len) if len > 0 => len,
+                // The agent ended before it had read all orders; what it had sent before follows.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => continue,
+                Ok(_) | Err(_) => break,
+            };
             let Some(report) = Report::decode(&packet[..len]) else {
                 continue;
             };
