@@ -1,8 +1,12 @@
-//! Collective calls: what a member says, what is checked before anything happens, and which way it goes.
-use super::Communicator;
-use crate::engine::{Engine, RecvSpan, RequestId, SendSpan};
+//! Collective calls: what a member says, what all must agree on, and which way a call goes.
+use super::communicator::Begun;
+use super::kernels::{self, Kernel};
+use super::schedules::{self, Plan};
+use super::{Communicator, arguments, cells};
+use crate::engine::{Combine, Engine, RecvSpan, RequestId, SendSpan, StartSchedule};
 use crate::model::error::Result;
-use crate::model::{Basic, Layout, Op, Site};
+use crate::model::{Basic, CollKind, Error, ErrorClass, Layout, Op, Signature, Site, TypeCode};
+use std::sync::Arc;
 
 /// What a reduction needs to know of the elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub(crate) struct Part {
 /// A collective call of one member.
 ///
 /// Where only the root has a buffer, the others say `None`. `parts` have one entry for each member, in rank order.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) enum Call<'a> {
     Barrier,
     /// The source at the root, the destination elsewhere.
@@ -121,10 +125,347 @@ pub(crate) enum Call<'a> {
     },
 }
 
+impl<'a> Call<'a> {
+    pub(super) fn kind(&self) -> CollKind {
+        match self {
+            Call::Barrier => CollKind::Barrier,
+            Call::Broadcast { .. } => CollKind::Broadcast,
+            Call::Gather { .. } => CollKind::Gather,
+            Call::GatherVar { .. } => CollKind::GatherVar,
+            Call::Scatter { .. } => CollKind::Scatter,
+            Call::ScatterVar { .. } => CollKind::ScatterVar,
+            Call::AllGather { .. } => CollKind::AllGather,
+            Call::AllGatherVar { .. } => CollKind::AllGatherVar,
+            Call::AllToAll { .. } => CollKind::AllToAll,
+            Call::AllToAllVar { .. } => CollKind::AllToAllVar,
+            Call::Reduce { .. } => CollKind::Reduce,
+            Call::AllReduce { .. } => CollKind::AllReduce,
+            Call::ReduceScatterBlock { .. } => CollKind::ReduceScatterBlock,
+            Call::Scan { .. } => CollKind::Scan,
+            Call::ExclusiveScan { .. } => CollKind::ExclusiveScan,
+        }
+    }
+
+    pub(super) fn root(&self) -> Option<usize> {
+        match *self {
+            Call::Broadcast { root, .. }
+            | Call::Gather { root, .. }
+            | Call::GatherVar { root, .. }
+            | Call::Scatter { root, .. }
+            | Call::ScatterVar { root, .. }
+            | Call::Reduce { root, .. } => Some(root),
+            _ => None,
+        }
+    }
+
+    pub(super) fn send(&self) -> Option<&'a SendSpan> {
+        match *self {
+            Call::Barrier | Call::Broadcast { .. } => None,
+            Call::Scatter { send, .. } => send,
+            Call::ScatterVar { send, .. } => send.map(|s| s.0),
+            Call::Gather { send, .. }
+            | Call::GatherVar { send, .. }
+            | Call::AllGather { send, .. }
+            | Call::AllGatherVar { send, .. }
+            | Call::AllToAll { send, .. }
+            | Call::AllToAllVar { send, .. }
+            | Call::Reduce { send, .. }
+            | Call::AllReduce { send, .. }
+            | Call::ReduceScatterBlock { send, .. }
+            | Call::Scan { send, .. }
+            | Call::ExclusiveScan { send, .. } => Some(send),
+        }
+    }
+
+    /// Where this member receives; `None` where it does not.
+    pub(super) fn recv(&self) -> Option<&'a RecvSpan> {
+        match *self {
+            Call::Barrier => None,
+            Call::Broadcast { span, .. } => Some(span),
+            Call::Gather { recv, .. } | Call::Reduce { recv, .. } => recv,
+            Call::GatherVar { recv, .. } => recv.map(|r| r.0),
+            Call::Scatter { recv, .. }
+            | Call::ScatterVar { recv, .. }
+            | Call::AllGather { recv, .. }
+            | Call::AllGatherVar { recv, .. }
+            | Call::AllToAll { recv, .. }
+            | Call::AllToAllVar { recv, .. }
+            | Call::AllReduce { recv, .. }
+            | Call::ReduceScatterBlock { recv, .. }
+            | Call::Scan { recv, .. }
+            | Call::ExclusiveScan { recv, .. } => Some(recv),
+        }
+    }
+
+    pub(super) fn op(&self) -> Option<(&'a Op, Element)> {
+        match *self {
+            Call::Reduce { op, element, .. }
+            | Call::AllReduce { op, element, .. }
+            | Call::ReduceScatterBlock { op, element, .. }
+            | Call::Scan { op, element, .. }
+            | Call::ExclusiveScan { op, element, .. } => Some((op, element)),
+            _ => None,
+        }
+    }
+
+    /// Bytes that one member contributes or gets, where all say the same.
+    fn block(&self, size: usize) -> Option<usize> {
+        match self {
+            Call::Barrier => Some(0),
+            Call::Broadcast { span, .. } => Some(span.len()),
+            Call::Scatter { recv, .. } | Call::ReduceScatterBlock { recv, .. } => Some(recv.len()),
+            Call::Gather { send, .. }
+            | Call::AllGather { send, .. }
+            | Call::Reduce { send, .. }
+            | Call::AllReduce { send, .. }
+            | Call::Scan { send, .. }
+            | Call::ExclusiveScan { send, .. } => Some(send.len()),
+            Call::AllToAll { send, .. } => Some(send.len() / size),
+            Call::GatherVar { .. }
+            | Call::ScatterVar { .. }
+            | Call::AllGatherVar { .. }
+            | Call::AllToAllVar { .. } => None,
+        }
+    }
+
+    /// What all members must agree on.
+    fn signature(&self, kind: CollKind, immediate: bool, size: usize) -> Signature {
+        let block = self.block(size);
+        let code = match (self, block) {
+            // Whoever has no data has no type.
+            (_, Some(0)) => TypeCode::UNCHECKED,
+            (Call::Scatter { recv, .. } | Call::ScatterVar { recv, .. }, _) => recv.code(),
+            _ => match (self.send(), self.recv()) {
+                (Some(send), _) if block.is_some() || send.len() > 0 => send.code(),
+                (None, Some(recv)) => recv.code(),
+                _ => TypeCode::UNCHECKED,
+            },
+        };
+        let op = self.op().map_or(0, |(op, _)| op.number());
+        // 0 goes with every count, so a count of no bytes is 1.
+        let count = block.map_or(0, |bytes| bytes as u64 + 1);
+        Signature::new(kind, immediate, self.root(), op, code, count)
+    }
+
+    /// The schedule of this member.
+    fn plan(&self, size: usize, rank: usize) -> Plan {
+        let blocks = |bytes: usize| -> Vec<Part> {
+            (0..size)
+                .map(|member| Part {
+                    at: member * bytes,
+                    bytes,
+                })
+                .collect()
+        };
+        let fold = |bytes: usize, op: &Op, element: &Element| schedules::Fold {
+            bytes,
+            element: unit(op, element),
+            ordered: kernels::order_matters(op, element),
+        };
+        match self {
+            Call::Barrier => schedules::barrier(size, rank),
+            Call::Broadcast { root, span } => schedules::broadcast(size, rank, *root, span.len()),
+            Call::Gather { root, send, .. } => {
+                schedules::gather(size, rank, *root, send.len(), &blocks(send.len()))
+            }
+            Call::GatherVar { root, send, recv } => {
+                let parts = recv.map_or(&[][..], |(_, parts)| parts);
+                schedules::gather(size, rank, *root, send.len(), parts)
+            }
+            Call::Scatter { root, recv, .. } => {
+                schedules::scatter(size, rank, *root, recv.len(), &blocks(recv.len()))
+            }
+            Call::ScatterVar { root, send, recv } => {
+                let parts = send.map_or(&[][..], |(_, parts)| parts);
+                schedules::scatter(size, rank, *root, recv.len(), parts)
+            }
+            Call::AllGather { send, .. } => schedules::all_gather(size, rank, &blocks(send.len())),
+            Call::AllGatherVar { parts, .. } => schedules::all_gather(size, rank, parts),
+            Call::AllToAll { send, .. } => {
+                let blocks = blocks(send.len() / size);
+                schedules::all_to_all(size, rank, &blocks, &blocks)
+            }
+            Call::AllToAllVar {
+                send_parts,
+                recv_parts,
+                ..
+            } => schedules::all_to_all(size, rank, send_parts, recv_parts),
+            Call::Reduce {
+                root,
+                send,
+                op,
+                element,
+                ..
+            } => schedules::reduce(size, rank, *root, &fold(send.len(), op, element)),
+            Call::AllReduce {
+                send, op, element, ..
+            } => schedules::all_reduce(size, rank, &fold(send.len(), op, element)),
+            Call::ReduceScatterBlock {
+                recv, op, element, ..
+            } => schedules::reduce_scatter_block(size, rank, &fold(recv.len(), op, element)),
+            Call::Scan {
+                send, op, element, ..
+            } => schedules::scan(size, rank, &fold(send.len(), op, element)),
+            Call::ExclusiveScan {
+                send, op, element, ..
+            } => schedules::exclusive_scan(size, rank, &fold(send.len(), op, element)),
+        }
+    }
+
+    /// Whether it may run over cells: decided by what all members know alike.
+    fn fits_cells(&self, size: usize) -> bool {
+        match self.op() {
+            Some((op, element)) => cells::takes_elements_of(unit(op, &element), size),
+            None => self.block(size).is_some(),
+        }
+    }
+
+    fn run_over_cells(&self, run: &cells::Run<'_>, kernel: Option<&Kernel>) -> Result<()> {
+        let operator = kernel
+            .zip(self.op())
+            .map(|(kernel, (op, element))| cells::Operator {
+                kernel,
+                unit: unit(op, &element),
+            });
+        match (*self, operator) {
+            (Call::Barrier, _) => cells::barrier(run),
+            (Call::Broadcast { root, span }, _) => cells::broadcast(run, root, span),
+            (Call::Gather { root, send, recv }, _) => cells::gather(run, root, send, recv),
+            (Call::Scatter { root, send, recv }, _) => cells::scatter(run, root, send, recv),
+            (Call::AllGather { send, recv }, _) => cells::all_gather(run, send, recv),
+            (Call::AllToAll { send, recv }, _) => cells::all_to_all(run, send, recv),
+            (
+                Call::Reduce {
+                    root, send, recv, ..
+                },
+                Some(operator),
+            ) => cells::reduce(run, root, send, recv, operator),
+            (Call::AllReduce { send, recv, .. }, Some(operator)) => {
+                cells::all_reduce(run, send, recv, operator)
+            }
+            (Call::ReduceScatterBlock { send, recv, .. }, Some(operator)) => {
+                cells::reduce_scatter_block(run, send, recv, operator)
+            }
+            (Call::Scan { send, recv, .. }, Some(operator)) => {
+                cells::scan(run, send, recv, operator)
+            }
+            (Call::ExclusiveScan { send, recv, .. }, Some(operator)) => {
+                cells::exclusive_scan(run, send, recv, operator)
+            }
+            // `fits_cells` lets nothing else through, and `prepare` makes a kernel for everything that has an operator.
+            _ => Err(Error::new(
+                ErrorClass::Internal,
+                "a collective without cells came to the cells",
+            )),
+        }
+    }
+
+    /// The kernel, where there is an operator, and everything that can be wrong with the arguments.
+    fn prepare(&self, c: &Communicator) -> Result<Option<Kernel>> {
+        arguments::check(self, c)?;
+        match self.op() {
+            Some((op, element)) => Kernel::new(op, &element, self.kind().name()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the packed source is read: at the root of a broadcast, from its only buffer.
+    fn source(&self) -> Option<SendSpan> {
+        match self {
+            Call::Broadcast { span, .. } => Some(span.source()),
+            _ => self.send().cloned(),
+        }
+    }
+
+    /// The schedule with this member's buffers, ready to start.
+    fn schedule(
+        &self,
+        c: &Communicator,
+        kernel: Option<Kernel>,
+        begun: &Begun,
+    ) -> Result<StartSchedule> {
+        let plan = self.plan(c.size(), c.rank());
+        let mut scratch = vec![0; plan.schedule.scratch];
+        if let Some(source) = self.source() {
+            for (part, to) in &plan.inputs {
+                source.pack_at(part.at, &mut scratch[*to..to + part.bytes]);
+            }
+        }
+        let mut results = Vec::with_capacity(plan.outputs.len());
+        if let Some(recv) = self.recv() {
+            for (from, at) in plan.outputs {
+                let span = recv.part(at, from.len()).ok_or_else(|| {
+                    Error::new(
+                        ErrorClass::Count,
+                        format!("{} was given parts that cut an element", self.kind().name()),
+                    )
+                })?;
+                results.push((from, span));
+            }
+        }
+        let combine = kernel.map(|kernel| -> Combine {
+            Arc::new(move |input, inout| kernel.combine(input, inout))
+        });
+        Ok(StartSchedule {
+            schedule: plan.schedule,
+            scratch,
+            combine,
+            results,
+            signature: begun.signature,
+            sequence: begun.sequence,
+        })
+    }
+}
+
+/// The bytes at whose multiples contributions may be cut: predefined operators work on basic items, a user's on elements.
+fn unit(op: &Op, element: &Element) -> usize {
+    match (op, element.basic) {
+        (Op::Predefined(_), Some(basic)) => basic.size(),
+        _ => element.size.max(1),
+    }
+}
+
 /// Does `call` and returns when this rank's part is done: its buffers may be used again.
 pub(crate) fn run(engine: &Engine, c: &Communicator, call: Call<'_>, site: Site) -> Result<()> {
-    let _ = (engine, c, call, site);
-    unimplemented!()
+    run_as(engine, c, call, call.kind(), site)
+}
+
+/// As [`run`], under the name of another collective of which `call` is a step.
+pub(super) fn run_as(
+    engine: &Engine,
+    c: &Communicator,
+    call: Call<'_>,
+    kind: CollKind,
+    site: Site,
+) -> Result<()> {
+    blocking(engine, c, call, kind, site).map_err(|e| e.at(site))
+}
+
+fn blocking(
+    engine: &Engine,
+    c: &Communicator,
+    call: Call<'_>,
+    kind: CollKind,
+    site: Site,
+) -> Result<()> {
+    let kernel = call.prepare(c)?;
+    let _occupied = c.occupy(engine)?;
+    let begun = c.begin(engine, call.signature(kind, false, c.size()), site)?;
+    match c.cells() {
+        Some(cells) if call.fits_cells(c.size()) => {
+            let run = cells::Run::new(engine, c, cells, begun, site);
+            call.run_over_cells(&run, kernel.as_ref())?;
+        }
+        _ => {
+            let start = call.schedule(c, kernel, &begun)?;
+            let request = engine.start_schedule(c.comm(), start, site)?;
+            engine.wait(request, site)?;
+        }
+    }
+    match call.recv() {
+        Some(recv) if recv.has_bools() => arguments::check_bools(kind.name(), &call, recv, c),
+        _ => Ok(()),
+    }
 }
 
 /// Starts `call`. What is sent is read at once (packed); the memory of receive spans belongs to the request until it is complete.
@@ -134,6 +475,11 @@ pub(crate) fn start(
     call: Call<'_>,
     site: Site,
 ) -> Result<RequestId> {
-    let _ = (engine, c, call, site);
-    unimplemented!()
+    let starting = || {
+        let kernel = call.prepare(c)?;
+        let begun = c.begin(engine, call.signature(call.kind(), true, c.size()), site)?;
+        let start = call.schedule(c, kernel, &begun)?;
+        engine.start_schedule(c.comm(), start, site)
+    };
+    starting().map_err(|e: Error| e.at(site))
 }

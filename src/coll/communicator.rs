@@ -1,15 +1,67 @@
 //! Communicators: a group, its contexts, and its cells; how new ones come about.
-use crate::engine::{Comm, Engine};
-use crate::model::Site;
+use super::call::{Call, run_as};
+use crate::engine::{Comm, Engine, RecvSpan, SendSpan};
+use crate::job::Segment;
 use crate::model::error::Result;
+use crate::model::{CollKind, Error, ErrorClass, Signature, Site};
+use crate::transport::shm::cells::Cells;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// A communicator as collectives see it. Shared by all handles of the face that mean it; its cells are given back when the last is dropped.
+///
+/// The counters are this member's own. One collective at a time is begun on a communicator (a rule of MPI, enforced by `occupy`), so
+/// plain loads and stores do.
 pub(crate) struct Communicator {
     comm: Comm,
+    cells: Option<Cells>,
+    /// Collectives begun.
+    sequence: AtomicU64,
+    /// The signature of the last one.
+    previous: AtomicU64,
+    /// The last round of the cells that was handed out; the same on all members between collectives.
+    pub(super) round: AtomicU64,
+    /// Every other member has read all that it will of the rounds before this one, as far as this member knows.
+    pub(super) known: AtomicU64,
+    /// Whether memory for this member's buffers has been taken.
+    pub(super) has_buffers: AtomicBool,
+    busy: AtomicBool,
+}
+
+/// A collective that has begun on a communicator: its number, and the signatures of it and of the one before.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) sequence: u64,
+    pub(super) signature: Signature,
+    pub(super) previous: Signature,
+}
+
+/// Keeps other threads' blocking collectives out.
+pub(super) struct Occupied<'c>(Option<&'c AtomicBool>);
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        if let Some(busy) = self.0 {
+            // Release: pairs with the Acquire in `occupy`.
+            busy.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl Communicator {
+    pub(super) fn new(comm: Comm, cells: Option<Cells>) -> Arc<Communicator> {
+        Arc::new(Communicator {
+            comm,
+            cells,
+            sequence: AtomicU64::new(0),
+            previous: AtomicU64::new(0),
+            round: AtomicU64::new(0),
+            known: AtomicU64::new(0),
+            has_buffers: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+        })
+    }
+
     /// The engine's view: group and contexts.
     #[inline]
     pub(crate) fn comm(&self) -> &Comm {
@@ -25,19 +77,124 @@ impl Communicator {
     pub(crate) fn size(&self) -> usize {
         self.comm.size()
     }
+
+    #[inline]
+    pub(super) fn cells(&self) -> Option<&Cells> {
+        self.cells.as_ref()
+    }
+
+    /// Numbers a collective and notes it in the history, in whatever form it will run.
+    #[inline]
+    pub(super) fn begin(&self, engine: &Engine, signature: Signature, site: Site) -> Result<Begun> {
+        let site_id = engine.note_collective(site)?;
+        let sequence = self.sequence.load(Ordering::Relaxed) + 1;
+        self.sequence.store(sequence, Ordering::Relaxed);
+        let previous = Signature(self.previous.load(Ordering::Relaxed));
+        self.previous.store(signature.0, Ordering::Relaxed);
+        if let Some(cells) = &self.cells {
+            super::check::note(cells, self.rank(), sequence, signature, site_id);
+        }
+        Ok(Begun {
+            sequence,
+            signature,
+            previous,
+        })
+    }
+
+    /// With several threads at work, one of them at a time may be in a blocking collective of this communicator.
+    #[inline]
+    pub(super) fn occupy(&self, engine: &Engine) -> Result<Occupied<'_>> {
+        if engine.level() < crate::engine::ThreadLevel::Multiple {
+            return Ok(Occupied(None));
+        }
+        // Acquire: pairs with the Release of the thread that left; its stores to the counters are seen.
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorClass::Comm,
+                "two threads of this rank are in collectives of the same communicator at once, so no order of the calls is defined; \
+                 give each thread a duplicate of the communicator",
+            ));
+        }
+        Ok(Occupied(Some(&self.busy)))
+    }
 }
 
 /// The communicator of all ranks of the job. No communication.
 pub(crate) fn world(engine: &Engine) -> Result<Arc<Communicator>> {
     let members = (0..engine.size()).collect();
     let comm = Comm::new(0, members, engine.rank(), engine.size());
-    Ok(Arc::new(Communicator { comm }))
+    let cells = match engine.size() {
+        1 => None,
+        _ => Some(Cells::world(engine.segment(), engine.rank())?),
+    };
+    Ok(Communicator::new(comm, cells))
 }
 
 /// The communicator of this rank alone. No communication.
 pub(crate) fn self_comm(engine: &Engine) -> Result<Arc<Communicator>> {
     let comm = Comm::new(2, vec![engine.rank()], engine.rank(), engine.size());
-    Ok(Arc::new(Communicator { comm }))
+    Ok(Communicator::new(comm, None))
+}
+
+/// What one member decides for a new communicator and tells the others: its context, and its cell block + 1, or 0 for none.
+type Birth = [u32; 2];
+
+/// Draws contexts, and blocks as far as there are any, for groups of these sizes.
+fn draw(segment: &Segment, sizes: &[usize]) -> Result<Vec<Birth>> {
+    let first = segment.control().draw_contexts(sizes.len() as u32);
+    let mut births = Vec::with_capacity(sizes.len());
+    for (i, &size) in sizes.iter().enumerate() {
+        let block = match size {
+            1 => None,
+            _ => Cells::take(segment, size)?,
+        };
+        births.push([first + 2 * i as u32, block.map_or(0, |b| b as u32 + 1)]);
+    }
+    Ok(births)
+}
+
+fn born(engine: &Engine, birth: Birth, members: Vec<usize>) -> Arc<Communicator> {
+    let comm = Comm::new(birth[0], members, engine.rank(), engine.size());
+    let cells = (birth[1] as usize)
+        .checked_sub(1)
+        .map(|block| Cells::attach(engine.segment(), block, comm.rank()));
+    Communicator::new(comm, cells)
+}
+
+/// Member 0 draws, all learn.
+fn tell_births(
+    engine: &Engine,
+    parent: &Communicator,
+    sizes: &[usize],
+    kind: CollKind,
+    site: Site,
+) -> Result<Vec<Birth>> {
+    let mut told = vec![0_u8; 8 * sizes.len()];
+    if parent.rank() == 0 {
+        let births = draw(engine.segment(), sizes)?;
+        for (word, place) in births.iter().flatten().zip(told.chunks_exact_mut(4)) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+    }
+    let span = RecvSpan::bytes_of(&mut told);
+    run_as(
+        engine,
+        parent,
+        Call::Broadcast {
+            root: 0,
+            span: &span,
+        },
+        kind,
+        site,
+    )?;
+    let word = |at: usize| {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&told[at..at + 4]);
+        u32::from_ne_bytes(bytes)
+    };
+    Ok((0..sizes.len())
+        .map(|i| [word(8 * i), word(8 * i + 4)])
+        .collect())
 }
 
 /// A new communicator with the same members (collective).
@@ -46,8 +203,8 @@ pub(crate) fn duplicate(
     parent: &Communicator,
     site: Site,
 ) -> Result<Arc<Communicator>> {
-    let _ = (engine, parent, site);
-    unimplemented!()
+    let births = tell_births(engine, parent, &[parent.size()], CollKind::Duplicate, site)?;
+    Ok(born(engine, births[0], parent.comm.members().to_vec()))
 }
 
 /// One new communicator for each color, members ordered by key and then by their rank in `parent`; `None` for those without a color
@@ -59,6 +216,38 @@ pub(crate) fn split(
     key: i32,
     site: Site,
 ) -> Result<Option<Arc<Communicator>>> {
-    let _ = (engine, parent, color, key, site);
-    unimplemented!()
+    // Has a color, color, key.
+    let own = [color.is_some() as i32, color.unwrap_or(0), key];
+    let own: Vec<u8> = own.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut all = vec![0_u8; own.len() * parent.size()];
+    let (send, recv) = (SendSpan::bytes_of(&own), RecvSpan::bytes_of(&mut all));
+    let call = Call::AllGather {
+        send: &send,
+        recv: &recv,
+    };
+    run_as(engine, parent, call, CollKind::Split, site)?;
+    let word = |at: usize| {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&all[at..at + 4]);
+        i32::from_ne_bytes(bytes)
+    };
+    let mut wishes: Vec<(i32, i32, usize)> = (0..parent.size())
+        .filter(|member| word(12 * member) != 0)
+        .map(|member| (word(12 * member + 4), word(12 * member + 8), member))
+        .collect();
+    wishes.sort_unstable();
+    let groups: Vec<_> = wishes.chunk_by(|a, b| a.0 == b.0).collect();
+    let sizes: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let births = tell_births(engine, parent, &sizes, CollKind::Split, site)?;
+    let mine = groups
+        .iter()
+        .zip(births)
+        .find(|(group, _)| group.iter().any(|wish| wish.2 == parent.rank()));
+    Ok(mine.map(|(group, birth)| {
+        let members = group
+            .iter()
+            .map(|wish| parent.comm.world_rank(wish.2))
+            .collect();
+        born(engine, birth, members)
+    }))
 }

@@ -5,15 +5,24 @@
 //! operators; it never sees a user's type, a lane or a socket. How the cells work, and why they are right, is in README.md here.
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod call;
+mod cells;
+mod check;
 mod communicator;
+mod kernels;
+mod schedules;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use call::{Call, Element, Part, run, start};
+pub(crate) use check::check_history;
 pub(crate) use communicator::{Communicator, duplicate, self_comm, split, world};
 
 use crate::engine::{RecvSpan, SendSpan};
-use crate::model::Op;
 use crate::model::error::Result;
+use crate::model::{Error, ErrorClass, Op};
+use kernels::Kernel;
 
 /// `inout = input op inout`, element by element, in this process (`MPI_Reduce_local`).
 pub(crate) fn reduce_local(
@@ -22,6 +31,18 @@ pub(crate) fn reduce_local(
     op: &Op,
     element: &Element,
 ) -> Result<()> {
-    let _ = (input, inout, op, element);
-    unimplemented!()
+    if input.len() != inout.len() {
+        return Err(Error::new(
+            ErrorClass::Count,
+            format!(
+                "reduce_local was given {} and {} bytes; both sides must have the same length",
+                input.len(),
+                inout.len()
+            ),
+        ));
+    }
+    let kernel = Kernel::new(op, element, "reduce_local")?;
+    let (len, left) = (inout.len(), input.to_packed());
+    inout.change_at(0, len, &mut vec![0; len], |x| kernel.combine(&left, x));
+    Ok(())
 }

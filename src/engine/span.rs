@@ -3,6 +3,7 @@
 //! The unsafe of copying between user memory and packed bytes is here and nowhere else above the transport.
 use crate::model::datatype::Strided;
 use crate::model::{Basic, Layout, TypeCode};
+use crate::transport::shm::cells::Window;
 use crate::transport::shm::copy;
 use std::sync::Arc;
 
@@ -38,6 +39,19 @@ unsafe impl Sync for SendSpan {}
 unsafe impl Send for RecvSpan {}
 // SAFETY: as above; writing needs the unsafe methods.
 unsafe impl Sync for RecvSpan {}
+
+/// The address and the elements that hold bytes `at..at + len` of the packed stream, if those are whole elements.
+fn elements(strided: &Strided, at: usize, len: usize) -> Option<(isize, Strided)> {
+    let size = strided.layout.size();
+    if size == 0 || !at.is_multiple_of(size) || !len.is_multiple_of(size) {
+        return None;
+    }
+    let part = Strided {
+        layout: strided.layout.clone(),
+        count: len / size,
+    };
+    Some(((at / size) as isize * strided.layout.extent(), part))
+}
 
 /// Copies between the packed stream and the blocks of `count` elements at `base`, from byte `at` of the stream, `len` bytes:
 /// `each(memory, packed offset, run length)` for every run.
@@ -110,6 +124,14 @@ impl SendSpan {
         }
     }
 
+    /// `count` elements of a layout that lie in `memory`, for tests.
+    #[cfg(test)]
+    pub(crate) fn over(memory: &[u8], count: usize, layout: &Arc<Layout>) -> SendSpan {
+        assert!(count as isize * layout.extent() <= memory.len() as isize);
+        // SAFETY: in bounds, as far as the layout stays within its extent; tests keep the memory.
+        unsafe { SendSpan::strided(memory.as_ptr(), count, layout) }
+    }
+
     /// Packed bytes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -169,15 +191,49 @@ impl SendSpan {
         out
     }
 
-    /// The part `at..at + len` of the packed stream of a contiguous span (`None` for others).
+    /// Packs bytes `at..` of the stream to `out`, as many as it has.
+    #[inline]
+    pub(crate) fn pack_at(&self, at: usize, out: &mut [u8]) {
+        assert!(at <= self.bytes && out.len() <= self.bytes - at);
+        // SAFETY: in bounds by the assertion; memory that is lent for reading does not overlap an exclusive slice; the span is lent.
+        unsafe { self.pack(at, out.len(), out.as_mut_ptr()) }
+    }
+
+    /// Packs bytes `at..` of the stream to shared memory, as many as it has.
+    #[inline]
+    pub(crate) fn pack_to(&self, at: usize, out: &Window<'_>) {
+        assert!(at <= self.bytes && out.len() <= self.bytes - at);
+        // SAFETY: in bounds by the assertion; a window does not overlap a user's memory; the span is lent.
+        unsafe { self.pack_shared(at, out.len(), out.as_ptr()) }
+    }
+
+    /// Bytes `at..at + len` of the stream: the memory itself where it is packed, else a copy in `room`.
+    #[inline]
+    pub(crate) fn bytes_at<'a>(&'a self, at: usize, len: usize, room: &'a mut [u8]) -> &'a [u8] {
+        assert!(at <= self.bytes && len <= self.bytes - at);
+        match &self.strided {
+            // SAFETY: in bounds by the assertion; the memory is lent for reading and unchanged while the span is.
+            None => unsafe { core::slice::from_raw_parts(self.ptr.add(at), len) },
+            Some(_) => {
+                self.pack_at(at, &mut room[..len]);
+                &room[..len]
+            }
+        }
+    }
+
+    /// The part `at..at + len` of the packed stream (`None` if it cuts an element of a layout with gaps).
     pub(crate) fn part(&self, at: usize, len: usize) -> Option<SendSpan> {
         assert!(at <= self.bytes && len <= self.bytes - at);
-        // SAFETY: in bounds by the assertion.
-        self.strided.is_none().then(|| SendSpan {
-            ptr: unsafe { self.ptr.add(at) },
+        let (disp, strided) = match &self.strided {
+            None => (at as isize, None),
+            Some(strided) => elements(strided, at, len).map(|(disp, s)| (disp, Some(s)))?,
+        };
+        Some(SendSpan {
+            // SAFETY: the range lies in the lent memory by the assertion.
+            ptr: unsafe { self.ptr.offset(disp) },
             bytes: len,
             code: self.code,
-            strided: None,
+            strided,
         })
     }
 }
@@ -231,6 +287,14 @@ impl RecvSpan {
             bools: false,
             strided: None,
         }
+    }
+
+    /// Room for `count` elements of a layout in `memory`, for tests.
+    #[cfg(test)]
+    pub(crate) fn over(memory: &mut [u8], count: usize, layout: &Arc<Layout>) -> RecvSpan {
+        assert!(count as isize * layout.extent() <= memory.len() as isize);
+        // SAFETY: in bounds, as far as the layout stays within its extent; tests keep the memory.
+        unsafe { RecvSpan::strided(memory.as_mut_ptr(), count, layout) }
     }
 
     /// Packed bytes that fit.
@@ -299,13 +363,52 @@ impl RecvSpan {
         }
     }
 
-    /// The part `at..at + len` of the packed stream of a contiguous span (`None` for others).
+    /// Unpacks all of a range of shared memory to byte `at` of the stream.
+    #[inline]
+    pub(crate) fn fill_from(&self, at: usize, from: &Window<'_>) {
+        assert!(at <= self.bytes && from.len() <= self.bytes - at);
+        // SAFETY: in bounds by the assertion; a window does not overlap a user's memory; the span is lent.
+        unsafe { self.unpack(at, from.len(), from.as_ptr()) }
+    }
+
+    /// Has `change` change bytes `at..at + len` of the stream, which were written before: in place where the memory is packed.
+    pub(crate) fn change_at(
+        &self,
+        at: usize,
+        len: usize,
+        room: &mut [u8],
+        change: impl FnOnce(&mut [u8]),
+    ) {
+        assert!(at <= self.bytes && len <= self.bytes - at);
+        if self.strided.is_none() {
+            // SAFETY: in bounds by the assertion; the memory is lent exclusively and has been written.
+            return change(unsafe { core::slice::from_raw_parts_mut(self.ptr.add(at), len) });
+        }
+        let room = &mut room[..len];
+        self.source().pack_at(at, room);
+        change(room);
+        self.fill_at(at, room);
+    }
+
+    /// What the memory holds now, to send from: a receive buffer that is also the source (broadcast at the root). The face lends
+    /// initialized values only.
+    pub(crate) fn source(&self) -> SendSpan {
+        // SAFETY: see above.
+        unsafe { self.as_send() }
+    }
+
+    /// The part `at..at + len` of the packed stream (`None` if it cuts an element of a layout with gaps).
     pub(crate) fn part(&self, at: usize, len: usize) -> Option<RecvSpan> {
         assert!(at <= self.bytes && len <= self.bytes - at);
-        // SAFETY: in bounds by the assertion.
-        self.strided.is_none().then(|| RecvSpan {
-            ptr: unsafe { self.ptr.add(at) },
+        let (disp, strided) = match &self.strided {
+            None => (at as isize, None),
+            Some(strided) => elements(strided, at, len).map(|(disp, s)| (disp, Some(s)))?,
+        };
+        Some(RecvSpan {
+            // SAFETY: the range lies in the lent memory by the assertion.
+            ptr: unsafe { self.ptr.offset(disp) },
             bytes: len,
+            strided,
             ..self.clone()
         })
     }

@@ -8,7 +8,7 @@
 //! credits         [src][dst], one 128-byte line each, written by the receiver
 //! lanes           [dst][src]: slots, then a byte ring                                                      (sparse)
 //! streams         [rank][k]: head line, tail line, staging ring                                            (sparse)
-//! cells           [block]: header page, then one area a rank                                               (sparse)
+//! cells           [block]: header page, a control page a rank, buffers a rank                                              (sparse)
 //! ```
 //!
 //! The file is sparse: only what is used takes memory. Everything shared is either an atomic or copied as raw bytes.
@@ -47,7 +47,7 @@ pub(crate) const STREAM: usize = PAGE + STREAM_RING;
 
 /// Communicators that can have cells at one time; the others' collectives run as schedules.
 pub(crate) const CELL_BLOCKS: usize = 64;
-/// A rank's part of a cell block: a control page and its buffers. What is inside is coll's.
+/// A rank's part of a cell block: a control page and its buffers. What is inside them: transport/shm/cells.rs.
 pub(crate) const CELL_AREA: usize = 256 * 1024;
 
 /// Wait records of a rank, one for each blocked thread.
@@ -201,16 +201,22 @@ impl Map {
         self.streams + (rank * STREAMS + k) * STREAM
     }
 
-    /// The header page of a cell block; the areas of its members follow.
+    /// The header page of a cell block; the control pages of its members follow, then their buffers.
     pub(crate) const fn cell_block(&self, block: usize) -> usize {
         assert!(block < CELL_BLOCKS);
         self.cells + block * (PAGE + self.ranks * CELL_AREA)
     }
 
-    /// The area of member `member` (a rank of the communicator) in a cell block.
-    pub(crate) const fn cell_area(&self, block: usize, member: usize) -> usize {
+    /// The control page of member `member` (a rank of the communicator) in a cell block.
+    pub(crate) const fn cell_control(&self, block: usize, member: usize) -> usize {
         assert!(member < self.ranks);
-        self.cell_block(block) + PAGE + member * CELL_AREA
+        self.cell_block(block) + PAGE + member * PAGE
+    }
+
+    /// The buffers of member `member` in a cell block: `CELL_AREA - PAGE` bytes.
+    pub(crate) const fn cell_buffers(&self, block: usize, member: usize) -> usize {
+        assert!(member < self.ranks);
+        self.cell_block(block) + PAGE + self.ranks * PAGE + member * (CELL_AREA - PAGE)
     }
 }
 
@@ -230,15 +236,17 @@ mod tests {
             assert!(map.credit(last, last) + LINE <= map.lane(0, 0));
             assert!(map.lane(last, last) + LANE <= map.stream(0, 0));
             assert!(map.stream(last, STREAMS - 1) + STREAM <= map.cell_block(0));
+            assert!(map.cell_control(0, last) + PAGE <= map.cell_buffers(0, 0));
+            assert!(map.cell_buffers(0, last) + CELL_AREA - PAGE <= map.cell_block(1));
             assert_eq!(
-                map.cell_area(CELL_BLOCKS - 1, last) + CELL_AREA,
+                map.cell_buffers(CELL_BLOCKS - 1, last) + CELL_AREA - PAGE,
                 map.total()
             );
             for offset in [
                 map.site_table(last),
                 map.lane(last, last),
                 map.stream(last, 0),
-                map.cell_area(1, last),
+                map.cell_buffers(1, last),
             ] {
                 assert!(offset.is_multiple_of(PAGE));
             }

@@ -3,6 +3,7 @@
 //! Knows the segment and the waiting floor; must never know matching, requests or communicators. The protocols, their races and their
 //! proofs are in README.md.
 
+pub(crate) mod cells;
 pub(crate) mod copy;
 pub(crate) mod lane;
 mod memory;

@@ -1,0 +1,320 @@
+//! Collectives over shared cells: rounds in which every member announces itself in a line of its own, and reads those of others.
+//!
+//! The protocol, and why no byte is overwritten while somebody still reads it, is in ../README.md.
+mod folding;
+mod moving;
+
+pub(super) use folding::{
+    Operator, all_reduce, exclusive_scan, reduce, reduce_scatter_block, scan, takes_elements_of,
+};
+pub(super) use moving::{all_gather, all_to_all, barrier, broadcast, gather, scatter};
+
+use super::Communicator;
+use super::check;
+use super::communicator::Begun;
+use crate::engine::{Engine, SendSpan};
+use crate::model::Site;
+use crate::model::error::Result;
+use crate::transport::shm::cells::{Cells, INLINE, LINE_WORDS, LINES, SLOTS, Window};
+use core::sync::atomic::Ordering;
+
+/// The payload of a line.
+type Words = [u64; LINE_WORDS];
+
+/// How much sooner than it must a member that has something to say waits until its line is free. Whoever then hears it knows the same
+/// of its own line without looking at anybody.
+const MARGIN: u64 = 4;
+
+/// Rounds of a large step: its buffers lie side by side and count as one.
+const LARGE: u64 = 4;
+
+/// One or more rounds taken together: announced once, as the last of them.
+#[derive(Clone, Copy)]
+struct Step {
+    first: u64,
+    last: u64,
+}
+
+/// A collective of one member, over cells.
+pub(super) struct Run<'a> {
+    engine: &'a Engine,
+    c: &'a Communicator,
+    cells: &'a Cells,
+    begun: Begun,
+    site: Site,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        c: &'a Communicator,
+        cells: &'a Cells,
+        begun: Begun,
+        site: Site,
+    ) -> Run<'a> {
+        Run {
+            engine,
+            c,
+            cells,
+            begun,
+            site,
+        }
+    }
+
+    #[inline]
+    fn rank(&self) -> usize {
+        self.c.rank()
+    }
+
+    #[inline]
+    fn size(&self) -> usize {
+        self.c.size()
+    }
+
+    /// The other members, the next one first, so that not all look at the same line.
+    #[inline]
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let (rank, size) = (self.rank(), self.size());
+        (rank + 1..size).chain(0..rank)
+    }
+
+    /// The next step of `rounds` rounds (1, or `LARGE`). All members take the same steps.
+    #[inline]
+    fn step(&self, rounds: u64) -> Step {
+        let next = self.c.round.load(Ordering::Relaxed) + 1;
+        let first = next.next_multiple_of(rounds);
+        let last = first + rounds - 1;
+        self.c.round.store(last, Ordering::Relaxed);
+        Step { first, last }
+    }
+
+    /// Waits until every other member has read all that it will of the rounds before `needed`.
+    #[inline]
+    fn ensure(&self, needed: u64) -> Result<()> {
+        if self.c.known.load(Ordering::Relaxed) >= needed {
+            return Ok(());
+        }
+        self.ensure_slowly(needed)
+    }
+
+    #[inline(never)]
+    fn ensure_slowly(&self, needed: u64) -> Result<()> {
+        let mut known = u64::MAX;
+        for member in self.others() {
+            let progress = self.cells.progress(member);
+            if progress.load(Ordering::Acquire) < needed {
+                self.wait_word(self.cells.progress_at(member), needed, member)?;
+            }
+            // Acquire: pairs with the Release in `announce`; what the member read, it has read.
+            known = known.min(progress.load(Ordering::Acquire));
+        }
+        self.learn(known);
+        Ok(())
+    }
+
+    #[inline]
+    fn learn(&self, known: u64) {
+        if known > self.c.known.load(Ordering::Relaxed) {
+            self.c.known.store(known, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until this member may announce `step` with something to say.
+    #[inline]
+    fn claim_line(&self, step: &Step) -> Result<()> {
+        self.ensure((step.last + 1 + MARGIN).saturating_sub(LINES))
+    }
+
+    /// Waits until this member may announce `step` with nothing to say.
+    #[inline]
+    fn claim_silent(&self, step: &Step) -> Result<()> {
+        self.ensure((step.last + 1).saturating_sub(LINES))
+    }
+
+    /// Waits until this member may fill its buffers of `step`, and announce it.
+    #[inline]
+    fn claim_slots(&self, step: &Step) -> Result<Window<'a>> {
+        if !self.c.has_buffers.load(Ordering::Relaxed) {
+            self.cells.reserve_buffers()?;
+            self.c.has_buffers.store(true, Ordering::Relaxed);
+        }
+        self.ensure((step.last + 1).saturating_sub(SLOTS))?;
+        Ok(self.slots(self.rank(), step))
+    }
+
+    /// The buffers of `member` for `step`.
+    #[inline]
+    fn slots(&self, member: usize, step: &Step) -> Window<'a> {
+        self.cells
+            .slots(member, step.first, step.last - step.first + 1)
+    }
+
+    /// Announces `step`, with all that was written for it; this member has read all that it will of the rounds before `done`.
+    #[inline]
+    fn announce(&self, step: &Step, done: u64, words: &Words) {
+        let line = self.cells.line(self.rank(), step.last);
+        line.signature
+            .store(self.begun.signature.0, Ordering::Relaxed);
+        line.previous
+            .store(self.begun.previous.0, Ordering::Relaxed);
+        for (place, word) in line.words.iter().zip(words) {
+            place.store(*word, Ordering::Relaxed);
+        }
+        // Release: pairs with the Acquire in `wait` and in `Engine::wait_word`.
+        line.round.store(step.last, Ordering::Release);
+        // Release: pairs with the Acquire in `ensure_slowly`.
+        self.cells
+            .progress(self.rank())
+            .store(done, Ordering::Release);
+        self.engine.wake_members(self.c.comm());
+    }
+
+    /// Waits until `member`, which has something to say in it, has announced `step`; `first` is the first step of this collective, where
+    /// the calls are compared.
+    #[inline]
+    fn wait(&self, member: usize, step: &Step, first: bool) -> Result<()> {
+        let line = self.cells.line(member, step.last);
+        if line.round.load(Ordering::Acquire) < step.last {
+            self.wait_word(self.cells.line_at(member, step.last), step.last, member)?;
+        }
+        if first {
+            self.compare(member, step)?;
+        }
+        // It had waited for this before it spoke (`claim_line`; `claim_slots` asks for more).
+        self.learn((step.last + 1 + MARGIN).saturating_sub(LINES));
+        Ok(())
+    }
+
+    #[inline]
+    fn compare(&self, member: usize, step: &Step) -> Result<()> {
+        let line = self.cells.line(member, step.last);
+        let signature = line.signature.load(Ordering::Relaxed);
+        let previous = line.previous.load(Ordering::Relaxed);
+        if signature == self.begun.signature.0 && previous == self.begun.previous.0 {
+            return Ok(());
+        }
+        let theirs = (
+            crate::model::Signature(signature),
+            crate::model::Signature(previous),
+        );
+        check::mismatch(
+            self.engine,
+            self.c,
+            self.cells,
+            &self.begun,
+            member,
+            theirs,
+            self.site,
+        )
+    }
+
+    fn wait_word(&self, at: usize, value: u64, member: usize) -> Result<()> {
+        let check = || {
+            check::look(
+                self.engine,
+                self.c,
+                self.cells,
+                &self.begun,
+                member,
+                self.site,
+            )
+        };
+        self.engine
+            .wait_word(self.c.comm(), at, value, member, &check, self.site)
+    }
+
+    /// The payload of `member`'s line for `step`, after [`Run::wait`].
+    #[inline]
+    fn words(&self, member: usize, step: &Step) -> [u8; INLINE] {
+        let line = self.cells.line(member, step.last);
+        let mut bytes = [0; INLINE];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(&line.words) {
+            place.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// All members say something and hear all others, in `pieces` steps of `rounds` rounds: `write(i, mine)` fills this member's buffers,
+    /// `read(i, step)` waits for the others and takes what they wrote. With small steps the next piece is written before the last one is
+    /// read, so that nobody waits for a member that is a little later.
+    fn exchange(
+        &self,
+        pieces: usize,
+        rounds: u64,
+        mut write: impl FnMut(usize, &Window<'a>),
+        mut read: impl FnMut(usize, &Step) -> Result<()>,
+    ) -> Result<()> {
+        let ahead = rounds == 1;
+        let mut open: Option<(usize, Step)> = None;
+        let mut take = |(i, step): (usize, Step)| -> Result<()> {
+            read(i, &step)?;
+            // All have announced this step: before that they had read what came before it, but for the piece that they hold back.
+            self.learn(step.first - ahead as u64);
+            Ok(())
+        };
+        for i in 0..pieces {
+            let step = self.step(rounds);
+            let slots = self.claim_slots(&step)?;
+            write(i, &slots);
+            let done = open.map_or(step.first, |(_, s)| s.first);
+            self.announce(&step, done, &Words::default());
+            if let Some(last) = open.replace((i, step)) {
+                take(last)?;
+            }
+            if !ahead {
+                open.take().map_or(Ok(()), &mut take)?;
+            }
+        }
+        open.map_or(Ok(()), take)
+    }
+}
+
+/// Bytes of a span as a line's payload.
+#[inline]
+fn words_of(span: &SendSpan, at: usize, len: usize) -> Words {
+    let mut bytes = [0; INLINE];
+    span.pack_at(at, &mut bytes[..len]);
+    to_words(&bytes)
+}
+
+#[inline]
+fn to_words(bytes: &[u8; INLINE]) -> Words {
+    let mut words = Words::default();
+    for (word, eight) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        let mut room = [0; 8];
+        room.copy_from_slice(eight);
+        *word = u64::from_ne_bytes(room);
+    }
+    words
+}
+
+/// `at..at + len` of `bytes` bytes cut into pieces of at most `piece`, a multiple of `unit`.
+#[derive(Clone, Copy)]
+struct Cut {
+    bytes: usize,
+    piece: usize,
+}
+
+impl Cut {
+    /// `piece` is rounded down to whole units, but for one at least.
+    fn new(bytes: usize, piece: usize, unit: usize) -> Cut {
+        let unit = unit.max(1);
+        Cut {
+            bytes,
+            piece: (piece / unit).max(1) * unit,
+        }
+    }
+
+    /// At least one piece, so that every collective is heard of.
+    fn count(&self) -> usize {
+        self.bytes.div_ceil(self.piece).max(1)
+    }
+
+    fn at(&self, i: usize) -> usize {
+        i * self.piece
+    }
+
+    fn len(&self, i: usize) -> usize {
+        self.piece.min(self.bytes - self.at(i))
+    }
+}

@@ -1,0 +1,286 @@
+//! Collectives that move bytes.
+use super::{Cut, LARGE, Run, Step, Words, to_words, words_of};
+use crate::engine::{RecvSpan, SendSpan};
+use crate::model::error::Result;
+use crate::transport::shm::cells::{INLINE, SLOT};
+
+/// Pieces of a stream from one member to others: small enough that writer and readers work at the same time.
+const STREAM_PIECE: usize = 16 * 1024;
+
+pub(in crate::coll) fn barrier(run: &Run<'_>) -> Result<()> {
+    let step = run.step(1);
+    run.claim_line(&step)?;
+    run.announce(&step, step.first, &Words::default());
+    for member in run.others() {
+        run.wait(member, &step, true)?;
+    }
+    run.learn(step.first);
+    Ok(())
+}
+
+pub(in crate::coll) fn broadcast(run: &Run<'_>, root: usize, span: &RecvSpan) -> Result<()> {
+    let bytes = span.len();
+    let is_root = run.rank() == root;
+    if bytes <= INLINE {
+        let step = run.step(1);
+        if is_root {
+            run.claim_line(&step)?;
+            let words = words_of(&span.source(), 0, bytes);
+            run.announce(&step, step.first, &words);
+        } else {
+            run.claim_silent(&step)?;
+            run.announce(&step, step.first, &Words::default());
+            run.wait(root, &step, true)?;
+            span.fill_at(0, &run.words(root, &step)[..bytes]);
+        }
+        return Ok(());
+    }
+    let source = is_root.then(|| span.source());
+    let cut = Cut::new(bytes, STREAM_PIECE, 1);
+    for i in 0..cut.count() {
+        let step = run.step(1);
+        let (at, len) = (cut.at(i), cut.len(i));
+        if let Some(source) = &source {
+            let slots = run.claim_slots(&step)?;
+            source.pack_to(at, &slots.part(0, len));
+            run.announce(&step, step.first, &Words::default());
+        } else {
+            run.claim_silent(&step)?;
+            run.announce(&step, step.first, &Words::default());
+            run.wait(root, &step, i == 0)?;
+            span.fill_from(at, &run.slots(root, &step).part(0, len));
+        }
+    }
+    Ok(())
+}
+
+/// Copies this member's own part from one of its spans to the other.
+fn copy_own(send: &SendSpan, from: usize, recv: &RecvSpan, to: usize, len: usize) {
+    let mut room = vec![
+        0;
+        if send.contiguous_ptr().is_some() {
+            0
+        } else {
+            4096
+        }
+    ];
+    let most = if room.is_empty() {
+        len.max(1)
+    } else {
+        room.len()
+    };
+    for at in (0..len).step_by(most) {
+        let n = most.min(len - at);
+        recv.fill_at(to + at, send.bytes_at(from + at, n, &mut room));
+    }
+}
+
+pub(in crate::coll) fn gather(
+    run: &Run<'_>,
+    root: usize,
+    send: &SendSpan,
+    recv: Option<&RecvSpan>,
+) -> Result<()> {
+    let bytes = send.len();
+    if let Some(recv) = recv {
+        copy_own(send, 0, recv, root * bytes, bytes);
+    }
+    let inline = bytes <= INLINE;
+    let cut = Cut::new(bytes, if inline { INLINE } else { STREAM_PIECE }, 1);
+    for i in 0..cut.count() {
+        let step = run.step(1);
+        let (at, len) = (cut.at(i), cut.len(i));
+        let Some(recv) = recv else {
+            let words = if inline {
+                run.claim_line(&step)?;
+                words_of(send, 0, bytes)
+            } else {
+                let slots = run.claim_slots(&step)?;
+                send.pack_to(at, &slots.part(0, len));
+                Words::default()
+            };
+            run.announce(&step, step.first, &words);
+            continue;
+        };
+        run.claim_silent(&step)?;
+        run.announce(&step, step.first, &Words::default());
+        for member in run.others() {
+            run.wait(member, &step, i == 0)?;
+            let to = member * bytes + at;
+            if inline {
+                recv.fill_at(to, &run.words(member, &step)[..bytes]);
+            } else {
+                recv.fill_from(to, &run.slots(member, &step).part(0, len));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the piece for `reader` lies among those that `writer` writes side by side: a member writes none for itself.
+fn place(writer: usize, reader: usize) -> usize {
+    if reader < writer { reader } else { reader - 1 }
+}
+
+/// Bytes of each of `size - 1` pieces in `room` bytes: whole lines where there is room for that.
+fn share(room: usize, size: usize) -> usize {
+    let even = room / (size - 1);
+    if even >= 64 { even & !63 } else { even }
+}
+
+pub(in crate::coll) fn scatter(
+    run: &Run<'_>,
+    root: usize,
+    send: Option<&SendSpan>,
+    recv: &RecvSpan,
+) -> Result<()> {
+    let bytes = recv.len();
+    if let Some(send) = send {
+        copy_own(send, root * bytes, recv, 0, bytes);
+    }
+    let inline = bytes * (run.size() - 1) <= INLINE;
+    let room = share(STREAM_PIECE.max(64 * run.size()).min(SLOT), run.size());
+    let cut = Cut::new(bytes, if inline { INLINE } else { room }, 1);
+    for i in 0..cut.count() {
+        let step = run.step(1);
+        let (at, len) = (cut.at(i), cut.len(i));
+        if let Some(send) = send {
+            let words = if inline {
+                run.claim_line(&step)?;
+                let mut words = [0; INLINE];
+                for member in run.others() {
+                    let to = place(root, member) * bytes;
+                    send.pack_at(member * bytes, &mut words[to..to + bytes]);
+                }
+                to_words(&words)
+            } else {
+                let slots = run.claim_slots(&step)?;
+                for member in run.others() {
+                    let to = place(root, member) * cut.piece;
+                    send.pack_to(member * bytes + at, &slots.part(to, len));
+                }
+                Words::default()
+            };
+            run.announce(&step, step.first, &words);
+        } else {
+            run.claim_silent(&step)?;
+            run.announce(&step, step.first, &Words::default());
+            run.wait(root, &step, i == 0)?;
+            let from = place(root, run.rank());
+            if inline {
+                let from = from * bytes;
+                recv.fill_at(0, &run.words(root, &step)[from..from + bytes]);
+            } else {
+                let slots = run.slots(root, &step);
+                recv.fill_from(at, &slots.part(from * cut.piece, len));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How an exchange among all members goes through the buffers: (rounds of a step, bytes of a member's buffers in it). Small steps where
+/// two members keep each other busy, large ones where every step waits for the slowest of many.
+fn exchange_steps(size: usize, bytes: usize) -> (u64, usize) {
+    match size {
+        _ if bytes <= STREAM_PIECE => (1, SLOT),
+        2 => (1, STREAM_PIECE),
+        _ => (LARGE, LARGE as usize * SLOT),
+    }
+}
+
+pub(in crate::coll) fn all_gather(run: &Run<'_>, send: &SendSpan, recv: &RecvSpan) -> Result<()> {
+    let bytes = send.len();
+    copy_own(send, 0, recv, run.rank() * bytes, bytes);
+    if bytes <= INLINE {
+        let step = run.step(1);
+        run.claim_line(&step)?;
+        run.announce(&step, step.first, &words_of(send, 0, bytes));
+        for member in run.others() {
+            run.wait(member, &step, true)?;
+            recv.fill_at(member * bytes, &run.words(member, &step)[..bytes]);
+        }
+        run.learn(step.first);
+        return Ok(());
+    }
+    let (rounds, room) = exchange_steps(run.size(), bytes);
+    let cut = Cut::new(bytes, room, 1);
+    run.exchange(
+        cut.count(),
+        rounds,
+        |i, slots| send.pack_to(cut.at(i), &slots.part(0, cut.len(i))),
+        |i, step| {
+            for member in run.others() {
+                run.wait(member, step, i == 0)?;
+                let slots = run.slots(member, step);
+                recv.fill_from(member * bytes + cut.at(i), &slots.part(0, cut.len(i)));
+            }
+            Ok(())
+        },
+    )
+}
+
+pub(in crate::coll) fn all_to_all(run: &Run<'_>, send: &SendSpan, recv: &RecvSpan) -> Result<()> {
+    let (rank, size) = (run.rank(), run.size());
+    let bytes = send.len() / size;
+    if bytes * (size - 1) <= INLINE {
+        let step = run.step(1);
+        run.claim_line(&step)?;
+        let mut words = [0; INLINE];
+        for member in run.others() {
+            let to = place(rank, member) * bytes;
+            send.pack_at(member * bytes, &mut words[to..to + bytes]);
+        }
+        run.announce(&step, step.first, &to_words(&words));
+        copy_own(send, rank * bytes, recv, rank * bytes, bytes);
+        for member in run.others() {
+            run.wait(member, &step, true)?;
+            let from = place(member, rank) * bytes;
+            recv.fill_at(
+                member * bytes,
+                &run.words(member, &step)[from..from + bytes],
+            );
+        }
+        run.learn(step.first);
+        return Ok(());
+    }
+    let (rounds, room) = exchange_steps(size, bytes * (size - 1));
+    let cut = Cut::new(bytes, share(room, size), 1);
+    let write = |i: usize, slots: &_| write_pieces(run, send, &cut, i, slots);
+    let read = |i: usize, step: &Step| {
+        for member in run.others() {
+            run.wait(member, step, i == 0)?;
+            let from = place(member, rank) * cut.piece;
+            let slots = run.slots(member, step);
+            recv.fill_from(member * bytes + cut.at(i), &slots.part(from, cut.len(i)));
+        }
+        Ok(())
+    };
+    run.exchange(cut.count(), rounds, write, read)?;
+    copy_own(send, rank * bytes, recv, rank * bytes, bytes);
+    Ok(())
+}
+
+/// Writes piece `i` of the blocks of all other members side by side.
+pub(super) fn write_pieces(
+    run: &Run<'_>,
+    send: &SendSpan,
+    cut: &Cut,
+    i: usize,
+    slots: &crate::transport::shm::cells::Window<'_>,
+) {
+    for member in run.others() {
+        let to = place(run.rank(), member) * cut.piece;
+        send.pack_to(member * cut.bytes + cut.at(i), &slots.part(to, cut.len(i)));
+    }
+}
+
+/// Where [`write_pieces`] of `writer` put the piece for `reader`.
+pub(super) fn piece_at(cut: &Cut, writer: usize, reader: usize) -> usize {
+    place(writer, reader) * cut.piece
+}
+
+/// [`share`] for pieces that are cut only between elements.
+pub(super) fn share_of(room: usize, size: usize) -> usize {
+    share(room, size)
+}

@@ -1,0 +1,279 @@
+//! The shared words and bytes of a communicator's cells: where they are, and raw copies to and from them. What they mean and who may
+//! write when is coll's; the protocol and its proof are in coll/README.md.
+use crate::job::Segment;
+use crate::job::layout::{CELL_AREA, CELL_BLOCKS, PAGE};
+use crate::model::error::Result;
+use core::marker::PhantomData;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// Lines of a member: so many rounds can a member be ahead of the slowest, at most.
+pub(crate) const LINES: u64 = 16;
+/// Payload words of a line.
+pub(crate) const LINE_WORDS: usize = 5;
+/// Payload bytes of a line.
+pub(crate) const INLINE: usize = 8 * LINE_WORDS;
+/// Buffers of a member, taken in turn by the rounds.
+pub(crate) const SLOTS: u64 = 8;
+/// Bytes of a buffer.
+pub(crate) const SLOT: usize = (CELL_AREA - PAGE) / SLOTS as usize;
+/// Calls that a member's history remembers.
+pub(crate) const HISTORY: u64 = 16;
+
+/// What a member says in one round: one cache line, written by it alone, `round` last.
+#[repr(C, align(64))]
+pub(crate) struct Line {
+    pub(crate) round: AtomicU64,
+    /// Of the call that the round belongs to.
+    pub(crate) signature: AtomicU64,
+    /// Of the call before it.
+    pub(crate) previous: AtomicU64,
+    pub(crate) words: [AtomicU64; LINE_WORDS],
+}
+
+/// A call that a member has begun, in whatever form. `sequence` is 0 while the rest changes.
+#[repr(C)]
+pub(crate) struct Entry {
+    pub(crate) sequence: AtomicU64,
+    pub(crate) signature: AtomicU64,
+    pub(crate) site: AtomicU64,
+    _pad: u64,
+}
+
+/// A member's control page. Only the member writes it.
+#[repr(C)]
+struct ControlPage {
+    lines: [Line; LINES as usize],
+    history: [Entry; HISTORY as usize],
+    /// The last round that the member announced: what others read to know which of their buffers are free. On lines of its own.
+    progress: AtomicU64,
+}
+
+const _: () = assert!(
+    size_of::<Line>() == 64
+        && size_of::<ControlPage>() <= PAGE
+        && offset_of!(ControlPage, progress) % 128 == 0
+        && SLOT.is_multiple_of(64)
+);
+
+/// Offset of the reference count in a block's header page.
+const REFERENCES: usize = 0;
+/// The world's block: never free, never given back.
+const WORLD: usize = 0;
+
+/// The cells of one communicator, as one of its members sees them.
+pub(crate) struct Cells {
+    segment: Arc<Segment>,
+    block: usize,
+    member: usize,
+}
+
+impl Cells {
+    /// The world's cells, as `member` sees them.
+    pub(crate) fn world(segment: &Arc<Segment>, member: usize) -> Result<Cells> {
+        let start = segment.layout().cell_block(WORLD);
+        // Every rank does this, since none knows whether another did: what is there already stays.
+        segment.reserve(start, PAGE * (1 + segment.ranks()))?;
+        Ok(Cells::attach(segment, WORLD, member))
+    }
+
+    /// Takes a free block for a communicator of `members` and makes it ready; `None` if all are taken.
+    pub(crate) fn take(segment: &Segment, members: usize) -> Result<Option<usize>> {
+        let bitmap = segment.control().cell_bitmap();
+        let mut seen = bitmap.load(Ordering::Relaxed);
+        let block = loop {
+            let block = (!(seen | 1 << WORLD)).trailing_zeros() as usize;
+            if block >= CELL_BLOCKS {
+                return Ok(None);
+            }
+            // Acquire: pairs with the Release in `drop`; the last user of the block is done with it.
+            match bitmap.compare_exchange_weak(
+                seen,
+                seen | 1 << block,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break block,
+                Err(now) => seen = now,
+            }
+        };
+        let start = segment.layout().cell_block(block);
+        let bytes = PAGE * (1 + members);
+        segment.reserve(start, bytes)?;
+        // SAFETY: `at` checks the bounds; the block belongs to this caller until it tells others, so nobody else looks.
+        unsafe { segment.at(start, bytes).write_bytes(0, bytes) };
+        segment
+            .u32(start + REFERENCES)
+            .store(members as u32, Ordering::Relaxed);
+        Ok(Some(block))
+    }
+
+    /// Block `block`, as `member` sees it. Whoever took the block has told the number, after it was ready.
+    pub(crate) fn attach(segment: &Arc<Segment>, block: usize, member: usize) -> Cells {
+        Cells {
+            segment: segment.clone(),
+            block,
+            member,
+        }
+    }
+
+    /// Takes memory for this member's buffers; before the first use of [`Cells::slot`] for itself.
+    pub(crate) fn reserve_buffers(&self) -> Result<()> {
+        let start = self.segment.layout().cell_buffers(self.block, self.member);
+        self.segment.reserve(start, CELL_AREA - PAGE)
+    }
+
+    fn page_at(&self, member: usize) -> usize {
+        self.segment.layout().cell_control(self.block, member)
+    }
+
+    #[inline]
+    fn page(&self, member: usize) -> &ControlPage {
+        let page = self.segment.at(self.page_at(member), PAGE);
+        // SAFETY: in bounds (checked by `at`) and page-aligned; the mapping lives as long as `self`; the page consists of atomics and
+        // padding, valid for every bit pattern, and everybody accesses it atomically.
+        unsafe { &*page.cast_const().cast() }
+    }
+
+    /// The line in which `member` announces `round`.
+    #[inline]
+    pub(crate) fn line(&self, member: usize, round: u64) -> &Line {
+        &self.page(member).lines[(round % LINES) as usize]
+    }
+
+    /// Where the round word of that line is in the segment.
+    #[inline]
+    pub(crate) fn line_at(&self, member: usize, round: u64) -> usize {
+        self.page_at(member)
+            + offset_of!(ControlPage, lines)
+            + (round % LINES) as usize * size_of::<Line>()
+    }
+
+    #[inline]
+    pub(crate) fn progress(&self, member: usize) -> &AtomicU64 {
+        &self.page(member).progress
+    }
+
+    /// Where the progress word is in the segment.
+    #[inline]
+    pub(crate) fn progress_at(&self, member: usize) -> usize {
+        self.page_at(member) + offset_of!(ControlPage, progress)
+    }
+
+    /// Where `member` notes its call number `sequence`.
+    #[inline]
+    pub(crate) fn entry(&self, member: usize, sequence: u64) -> &Entry {
+        &self.page(member).history[(sequence % HISTORY) as usize]
+    }
+
+    /// The buffers of `member` for `rounds` rounds from `round` on, which lie side by side.
+    #[inline]
+    pub(crate) fn slots(&self, member: usize, round: u64, rounds: u64) -> Window<'_> {
+        let first = round % SLOTS;
+        assert!(first + rounds <= SLOTS);
+        let len = rounds as usize * SLOT;
+        let at = self.segment.layout().cell_buffers(self.block, member) + first as usize * SLOT;
+        Window {
+            ptr: self.segment.at(at, len),
+            len,
+            _segment: PhantomData,
+        }
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        if self.block == WORLD {
+            return;
+        }
+        let references: &AtomicU32 = self
+            .segment
+            .u32(self.segment.layout().cell_block(self.block) + REFERENCES);
+        // AcqRel: the last one comes after everything that the others did here.
+        if references.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Release: pairs with the Acquire in `take`.
+            self.segment
+                .control()
+                .cell_bitmap()
+                .fetch_and(!(1 << self.block), Ordering::Release);
+        }
+    }
+}
+
+/// A range of shared memory. It is copied to and from, never borrowed: others may write it, if they break the protocol at any time.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'s> {
+    ptr: *mut u8,
+    len: usize,
+    _segment: PhantomData<&'s Segment>,
+}
+
+impl<'s> Window<'s> {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first byte; valid for [`Window::len`] bytes of raw copies.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.ptr
+    }
+
+    /// The part `at..at + len`.
+    #[inline]
+    pub(crate) fn part(&self, at: usize, len: usize) -> Window<'s> {
+        assert!(at <= self.len && len <= self.len - at);
+        Window {
+            // SAFETY: in bounds by the assertion.
+            ptr: unsafe { self.ptr.add(at) },
+            len,
+            _segment: PhantomData,
+        }
+    }
+
+    /// Copies the first bytes out, as many as `out` has.
+    #[inline]
+    pub(crate) fn read(&self, out: &mut [u8]) {
+        assert!(out.len() <= self.len);
+        // SAFETY: the window lies in the segment's mapping, which a slice of this process's own memory does not overlap. Who may write it
+        // when is the protocol of coll/README.md; the bytes are of no value to the program before they are copied.
+        unsafe { core::ptr::copy_nonoverlapping(self.ptr, out.as_mut_ptr(), out.len()) }
+    }
+
+    /// Copies `bytes` to the start.
+    #[inline]
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.len);
+        // SAFETY: as for `read`; by the protocol this member is the only one that uses the range now.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ptr, bytes.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_taken_once_and_come_back() {
+        let segment = Arc::new(Segment::private(3).unwrap());
+        let mut held = Vec::new();
+        while let Some(block) = Cells::take(&segment, 2).unwrap() {
+            held.push([
+                Cells::attach(&segment, block, 0),
+                Cells::attach(&segment, block, 1),
+            ]);
+        }
+        assert_eq!(held.len(), CELL_BLOCKS - 1);
+        let [a, b] = held.swap_remove(7);
+        a.line(0, 5).round.store(5, Ordering::Relaxed);
+        drop(a);
+        assert_eq!(Cells::take(&segment, 2).unwrap(), None);
+        drop(b);
+        let again = Cells::take(&segment, 1).unwrap().unwrap();
+        let cells = Cells::attach(&segment, again, 0);
+        assert_eq!(cells.line(0, 5).round.load(Ordering::Relaxed), 0);
+        assert_eq!(cells.line_at(0, 5) % 64, 0);
+    }
+}
