@@ -124,6 +124,10 @@ impl Operation for SystemOperation {
     #[track_caller]
     fn prepare(&self, call: &str, elements: &Elements<'_>) -> Prepared {
         let kind = elements.0;
+        #[cfg(feature = "complex")]
+        if let Some(op) = crate::datatype::complex::operation(self.0, kind) {
+            return Prepared(op);
+        }
         let defined = kind.single().is_some_and(|basic| self.0.defined_for(basic));
         assert!(
             defined,
@@ -416,7 +420,7 @@ fn packed(
         };
         let datatype = DatatypeRef::new(match &kind {
             Kind::Basic(basic) => MPI_Datatype::basic(*basic),
-            Kind::User(layout) => MPI_Datatype::borrowed(layout),
+            Kind::User(layout) => datatype_of(layout),
         });
         let aligned = alignment(&layout);
         let in_place = layout.is_contiguous()
@@ -456,6 +460,15 @@ fn packed(
             };
         }
     })
+}
+
+/// The handle by which elements of `layout` are known.
+fn datatype_of(layout: &Arc<Layout>) -> MPI_Datatype {
+    #[cfg(feature = "complex")]
+    if let Some(handle) = crate::datatype::complex::handle(layout) {
+        return handle;
+    }
+    MPI_Datatype::borrowed(layout)
 }
 
 /// Bytes of scratch memory that a user's function gets at a time where elements are not packed.

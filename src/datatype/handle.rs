@@ -43,10 +43,9 @@ impl MPI_Datatype {
     }
 
     /// `Some` for the handle of a basic type.
-    pub(crate) const fn as_basic(self) -> Option<Basic> {
-        // SAFETY: a pointer and a usize have the same size; only the number is looked at, nothing is read through it.
-        let number: usize = unsafe { core::mem::transmute(self.0) };
-        Some(match number {
+    #[inline]
+    pub(crate) fn as_basic(self) -> Option<Basic> {
+        Some(match self.0.addr() {
             0x240 => Basic::I8,
             0x241 => Basic::U8,
             0x247 => Basic::Byte,
@@ -71,6 +70,10 @@ impl MPI_Datatype {
     pub(crate) unsafe fn layout(self) -> Arc<Layout> {
         match self.as_basic() {
             Some(basic) => basic_layout(basic).clone(),
+            #[cfg(feature = "complex")]
+            None if super::complex::layout(self).is_some() => {
+                super::complex::layout(self).expect("just looked").clone()
+            }
             None => {
                 assert!(
                     self.0.addr() >= FIRST_ADDRESS,

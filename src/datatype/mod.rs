@@ -10,6 +10,8 @@
 //! This folder knows of memory and types; it must never know of messages.
 
 mod buffer;
+#[cfg(feature = "complex")]
+pub(crate) mod complex;
 mod construct;
 pub(crate) mod derived;
 mod dynamic;
