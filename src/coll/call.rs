@@ -2,7 +2,7 @@
 use super::communicator::Begun;
 use super::kernels::{self, Kernel};
 use super::schedules::{self, Plan};
-use super::{Communicator, arguments, cells};
+use super::{Communicator, arguments, cells, check};
 use crate::engine::{Combine, Engine, RecvSpan, RequestId, SendSpan, StartSchedule};
 use crate::model::error::Result;
 use crate::model::{Basic, CollKind, Error, ErrorClass, Layout, Op, Signature, Site, TypeCode};
@@ -459,7 +459,8 @@ fn blocking(
         _ => {
             let start = call.schedule(c, kernel, &begun)?;
             let request = engine.start_schedule(c.comm(), start, site)?;
-            engine.wait(request, site)?;
+            let look = || check::look_around(engine, c, &begun, site);
+            engine.wait_collective(request, &look, site)?;
         }
     }
     match call.recv() {

@@ -117,6 +117,58 @@ pub(super) fn look(
     Ok(())
 }
 
+/// As [`look`], at all members: for a collective that runs as a schedule.
+#[cold]
+pub(super) fn look_around(
+    engine: &Engine,
+    c: &Communicator,
+    begun: &Begun,
+    site: Site,
+) -> Result<()> {
+    let Some(cells) = c.cells() else {
+        return Ok(());
+    };
+    (0..c.size())
+        .filter(|member| *member != c.rank())
+        .try_for_each(|member| look(engine, c, cells, begun, member, site))
+}
+
+/// While this member waits for a round of `member`: whether the other has begun so many more collectives that the one that is waited for
+/// is not in its history any more, and cannot come.
+#[cold]
+pub(super) fn gone_on(
+    engine: &Engine,
+    c: &Communicator,
+    cells: &Cells,
+    begun: &Begun,
+    member: usize,
+    site: Site,
+    still_waits: impl Fn() -> bool,
+) -> Result<()> {
+    let Some(theirs) = look_up(cells, member, begun.sequence) else {
+        return Ok(());
+    };
+    // The member announced its rounds of a call before it noted the next call; the Acquire in `look_up` shows them to `still_waits`.
+    if theirs.sequence <= begun.sequence || !still_waits() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorClass::Mismatch,
+        format!(
+            "rank {} called {} at {}:{}, its collective number {} on this communicator, but rank {member} took no part in it and has gone \
+             on to its number {}: {} at {}; all members of a communicator must call the same collectives in the same order",
+            c.rank(),
+            begun.signature.describe(),
+            site.file(),
+            site.line(),
+            begun.sequence,
+            theirs.sequence,
+            theirs.signature.describe(),
+            place(engine, c, member, theirs.site_id),
+        ),
+    ))
+}
+
 /// Signatures that arrived with a round do not go together: says why. `theirs` is what the line of `member` says.
 #[cold]
 pub(super) fn mismatch(

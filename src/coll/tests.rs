@@ -685,6 +685,31 @@ fn mismatched_collectives_are_named_with_their_places() {
         e.wait(request, here()).map(|_| ())
     });
     assert!(text.contains("immediate barrier"), "{text}");
+    // Many immediate ones against a blocking one: the history has moved on.
+    let text = mismatch(barrier, |e, c| {
+        for _ in 0..50 {
+            start(e, c, Call::Barrier, here())?;
+        }
+        barrier(e, c)
+    });
+    assert!(text.contains("immediate barrier"), "{text}");
+    // Two roots that wait for each other's messages.
+    let gather_to = |e: &Engine, c: &Communicator, root: usize| {
+        let (data, mut room) = ([1_u8; 8], [0_u8; 16]);
+        let parts = [Part { at: 0, bytes: 8 }, Part { at: 8, bytes: 8 }];
+        let recv = RecvSpan::bytes_of(&mut room);
+        let call = Call::GatherVar {
+            root,
+            send: &SendSpan::bytes_of(&data),
+            recv: (c.rank() == root).then_some((&recv, &parts[..])),
+        };
+        run(e, c, call, here())
+    };
+    let text = mismatch(|e, c| gather_to(e, c, 0), |e, c| gather_to(e, c, 1));
+    assert!(
+        text.contains("with root 0 at") && text.contains("with root 1 at"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -534,6 +534,20 @@ impl Engine {
         self.finish_request(request, site)
     }
 
+    /// As [`Engine::wait`], for a collective: `check` is asked now and then whether the wait makes sense at all.
+    pub(crate) fn wait_collective(
+        &self,
+        request: RequestId,
+        check: &dyn Fn() -> Result<()>,
+        site: Site,
+    ) -> Result<Status> {
+        self.block(
+            site,
+            |state| state.requests.take_result(request),
+            |state| check().err().or_else(|| state.hopeless(request)),
+        )
+    }
+
     fn finish_request(&self, request: RequestId, site: Site) -> Result<Status> {
         self.block(
             site,

@@ -209,18 +209,14 @@ impl<'a> Run<'a> {
     }
 
     fn wait_word(&self, at: usize, value: u64, member: usize) -> Result<()> {
+        let (engine, site) = (self.engine, self.site);
         let check = || {
-            check::look(
-                self.engine,
-                self.c,
-                self.cells,
-                &self.begun,
-                member,
-                self.site,
-            )
+            check::look(engine, self.c, self.cells, &self.begun, member, site)?;
+            // After the history: a member that has come here by now may well have gone on.
+            let waits = || engine.segment().u64(at).load(Ordering::Acquire) < value;
+            check::gone_on(engine, self.c, self.cells, &self.begun, member, site, waits)
         };
-        self.engine
-            .wait_word(self.c.comm(), at, value, member, &check, self.site)
+        engine.wait_word(self.c.comm(), at, value, member, &check, site)
     }
 
     /// The payload of `member`'s line for `step`, after [`Run::wait`].
