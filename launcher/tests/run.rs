@@ -502,7 +502,8 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-const WAIT: &str = "echo $$; while :; do sleep 0.02; done";
+// Not a loop with children: a shell that waits for a child between fork and exec cannot be stopped just then.
+const WAIT: &str = "echo $$; exec sleep 60";
 
 #[test]
 fn interrupt_and_terminate_end_the_job() {
@@ -574,7 +575,7 @@ fn the_terminals_stop_pauses_every_rank_and_continue_goes_on() {
         eventually("the ranks go on", || {
             ranks
                 .iter()
-                .all(|rank| matches!(state(*rank), Some('S' | 'R' | 'D')))
+                .all(|rank| matches!(state(*rank), Some('S' | 'R')))
         });
     }
     job.send(libc::SIGTERM);

@@ -91,6 +91,8 @@ impl Agent {
             Order::Resume => {
                 self.paused = false;
                 self.pausing = None;
+                // Now, not when the kernel says so: else a pause that follows at once takes them for stopped.
+                self.ranks.iter_mut().for_each(|rank| rank.stop = None);
                 teardown::signal_all(&self.ranks, libc::SIGCONT);
             }
             Order::Taken(bytes) => self.outbox.taken(bytes as usize),
