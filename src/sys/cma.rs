@@ -15,7 +15,7 @@ pub(crate) unsafe fn read(pid: i32, remote: u64, local: *mut u8, len: usize) -> 
             iov_len: len - done,
         };
         let from = libc::iovec {
-            iov_base: remote.wrapping_add(done as u64) as *mut libc::c_void,
+            iov_base: core::ptr::without_provenance_mut(remote.wrapping_add(done as u64) as usize),
             iov_len: len - done,
         };
         // SAFETY: `to` describes memory that the caller lends; the kernel checks `from` against the other process.

@@ -56,9 +56,13 @@ pub(crate) fn map_shared(fd: &OwnedFd, len: usize) -> io::Result<MmapRaw> {
 
 /// Maps `len` zero bytes of the process's own, without taking memory for them yet.
 pub(crate) fn map_private(len: usize) -> io::Result<MmapRaw> {
-    Ok(MmapRaw::from(
-        MmapOptions::new().len(len).no_reserve_swap().map_anon()?,
-    ))
+    let mut options = MmapOptions::new();
+    options.len(len);
+    // Miri knows only the plain mapping.
+    if !cfg!(miri) {
+        options.no_reserve_swap();
+    }
+    Ok(MmapRaw::from(options.map_anon()?))
 }
 
 /// Takes memory for `len` bytes at `offset` of `fd` now, so that touching them later cannot fail.

@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Miri takes a second for what takes a millisecond.
+const OPERATIONS: usize = if cfg!(miri) { 20 } else { 500 };
+
 fn lane() -> (Arc<Segment>, LaneTx, LaneRx) {
     let segment = Arc::new(Segment::private(3).unwrap());
     let tx = LaneTx::open(&segment, 2, 1).unwrap();
@@ -75,7 +78,7 @@ fn messages_arrive_in_order_and_whole() {
         segment.control().open_lanes(1, 0).load(Ordering::Acquire),
         1 << 2
     );
-    let messages = if cfg!(miri) { 300 } else { 100_000 };
+    let messages = if cfg!(miri) { 80 } else { 100_000 };
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut sent = 0;
@@ -101,13 +104,13 @@ fn messages_arrive_in_order_and_whole() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 200 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 200 }))]
 
     /// Against a queue: a send is refused only when the model says that the lane may be full, nothing is lost or reordered, and a lane
     /// whose credit has been published takes everything that an empty one takes.
     #[test]
     fn a_lane_is_a_bounded_queue(
-        operations in prop::collection::vec((any::<bool>(), 0..=EAGER_MAX), 1..800),
+        operations in prop::collection::vec((any::<bool>(), 0..=EAGER_MAX), 1..OPERATIONS),
     ) {
         let (_segment, mut tx, mut rx) = lane();
         let mut model = VecDeque::new();
@@ -144,7 +147,7 @@ proptest! {
     fn a_scribbled_lane_is_an_error_or_garbage(
         rounds in prop::collection::vec(
             (0..4_usize, any::<prop::sample::Index>(), any::<u64>(), 0..64_u32, 0..=EAGER_MAX),
-            1..400,
+            1..OPERATIONS,
         ),
     ) {
         let (segment, mut tx, mut rx) = lane();
@@ -193,7 +196,7 @@ proptest! {
 
     #[test]
     fn a_scribbled_stream_is_an_error_or_garbage(
-        rounds in prop::collection::vec((0..2_usize, any::<u64>(), 0..64_u32, 0..100_000_usize), 1..100),
+        rounds in prop::collection::vec((0..2_usize, any::<u64>(), 0..64_u32, 0..100_000_usize), 1..OPERATIONS),
         k in 0..12_usize,
         start in any::<u64>(),
     ) {
