@@ -72,7 +72,7 @@ impl Engine {
                 if polls == FENCE_AFTER {
                     state.fence();
                 }
-                if polls.is_multiple_of(LOOK_AROUND) {
+                if polls % LOOK_AROUND == 0 {
                     if control.is_aborted() {
                         return Err(aborted());
                     }

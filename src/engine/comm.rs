@@ -18,7 +18,7 @@ pub(crate) struct Comm {
 impl Comm {
     /// `members` are world ranks, each once, `me` among them; `world` is the world's size.
     pub(crate) fn new(context: u32, members: Vec<usize>, me: usize, world: usize) -> Comm {
-        debug_assert!(context.is_multiple_of(2));
+        debug_assert!(context % 2 == 0);
         let mut index = vec![u32::MAX; world];
         for (member, &world_rank) in members.iter().enumerate() {
             index[world_rank] = member as u32;

@@ -44,7 +44,7 @@ impl State {
             SingleCopyMode::Auto if wish.offered < TRIALS && span.len() >= TRIAL_BYTES => {
                 wish.offered += 1;
                 // The streams first, then by turns.
-                wish.offered.is_multiple_of(2)
+                wish.offered % 2 == 0
             }
             SingleCopyMode::Auto => wish.wanted,
         };

@@ -43,7 +43,7 @@ unsafe impl Sync for RecvSpan {}
 /// The address and the elements that hold bytes `at..at + len` of the packed stream, if those are whole elements.
 fn elements(strided: &Strided, at: usize, len: usize) -> Option<(isize, Strided)> {
     let size = strided.layout.size();
-    if size == 0 || !at.is_multiple_of(size) || !len.is_multiple_of(size) {
+    if size == 0 || at % size != 0 || len % size != 0 {
         return None;
     }
     let part = Strided {

@@ -97,10 +97,7 @@ const _: () = assert!(
     rank::FAILURE + rank::REPORT <= rank::PANIC && rank::PANIC + rank::REPORT <= rank::WAITS
 );
 const _: () = assert!(
-    SITE_TABLE.is_multiple_of(PAGE)
-        && LANE.is_multiple_of(PAGE)
-        && STREAM.is_multiple_of(PAGE)
-        && CELL_AREA.is_multiple_of(PAGE)
+    SITE_TABLE % PAGE == 0 && LANE % PAGE == 0 && STREAM % PAGE == 0 && CELL_AREA % PAGE == 0
 );
 
 /// The offsets of a segment for `ranks` local ranks.
@@ -248,7 +245,7 @@ mod tests {
                 map.stream(last, 0),
                 map.cell_buffers(1, last),
             ] {
-                assert!(offset.is_multiple_of(PAGE));
+                assert!(offset % PAGE == 0);
             }
         }
     }

@@ -189,7 +189,7 @@ impl Segment {
     /// The 32-bit atomic at `offset`.
     #[inline]
     pub(crate) fn u32(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4));
+        assert!(offset % 4 == 0);
         // SAFETY: in bounds (checked by `at`), aligned, lives as long as `self`, and everybody accesses it atomically.
         unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
     }
@@ -197,7 +197,7 @@ impl Segment {
     /// The 64-bit atomic at `offset`.
     #[inline]
     pub(crate) fn u64(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8));
+        assert!(offset % 8 == 0);
         // SAFETY: as for `u32`.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
     }

@@ -121,7 +121,7 @@ impl TypeCode {
 fn shortest_period(items: &[Basic]) -> usize {
     let n = items.len();
     (1..=n)
-        .find(|&p| n.is_multiple_of(p) && (p..n).all(|i| items[i] == items[i - p]))
+        .find(|&p| n % p == 0 && (p..n).all(|i| items[i] == items[i - p]))
         .unwrap_or(0)
 }
 

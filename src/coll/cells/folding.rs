@@ -22,7 +22,7 @@ const LONGEST_ELEMENT: usize = 4 * 1024;
 
 const _: () = assert!(
     SLICED_PIECE.div_ceil(3) + LONGEST_ELEMENT <= LARGE as usize * SLOT - SLICED_PIECE
-        && SLICED_PIECE.is_multiple_of(64)
+        && SLICED_PIECE % 64 == 0
 );
 
 /// Whether reductions of elements that are cut only every `unit` bytes go through cells on a communicator of `size`.

@@ -54,7 +54,7 @@ const _: () = assert!(
     size_of::<Line>() == 64
         && size_of::<ControlPage>() <= PAGE
         && offset_of!(ControlPage, progress) % 128 == 0
-        && SLOT.is_multiple_of(64)
+        && SLOT % 64 == 0
 );
 
 /// Offset of the reference count in a block's header page.

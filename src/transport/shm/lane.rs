@@ -122,7 +122,7 @@ impl LaneTx {
         segment.reserve(map.lane(src, dst), LANE)?;
         let credit = map.credit(src, dst);
         segment.reserve(credit / PAGE * PAGE, PAGE)?;
-        const { assert!(PAGE.is_multiple_of(LINE)) };
+        const { assert!(PAGE % LINE == 0) };
         let lane = Tx::new(SegmentLane::new(segment, src, dst), src, dst);
         // Release: pairs with the Acquire of the receiver that then polls the lane.
         segment
