@@ -183,6 +183,7 @@ impl State {
                 let peer = word * 64 + fresh.trailing_zeros() as usize;
                 fresh &= fresh - 1;
                 if peer < self.links.len() && peer != self.rank {
+                    self.links[peer].rx.opened();
                     self.open.push(peer);
                 }
             }

@@ -323,11 +323,15 @@ pub(crate) struct Rx<M> {
 }
 
 impl LaneRx {
-    /// The receiving end of the lane from `src` to `dst`, once `src` has opened it (its bit in `Control::open_lanes`, Acquire).
+    /// The receiving end of the lane from `src` to `dst`. It touches nothing yet: the lane has memory once `src` has opened it, and a look
+    /// before that would take some for a pair that may never talk.
     pub(crate) fn new(segment: &Arc<Segment>, src: usize, dst: usize) -> LaneRx {
-        let memory = SegmentLane::new(segment, src, dst);
-        memory.touch();
-        Rx::over(memory, src, dst)
+        Rx::over(SegmentLane::new(segment, src, dst), src, dst)
+    }
+
+    /// The lane has been opened (its bit in `Control::open_lanes`, Acquire), and will be polled from now on.
+    pub(crate) fn opened(&self) {
+        self.memory.touch();
     }
 }
 
