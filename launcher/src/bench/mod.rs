@@ -1,11 +1,175 @@
 //! `tercio bench`: how fast the lanes and the collectives are here, each figure beside the limit probed in the same second.
+//!
+//! The launcher starts itself as the ranks of a job; `rank` is what they do, `op` the loops through the public interface,
+//! `probe` the limits of the machine without anything of the library, `limit` which limit belongs to which row, `report`
+//! the table and the JSON, `start` the row of starting and ending jobs, `check` the comparison of the probes with C.
+
+mod check;
+mod limit;
+mod op;
+mod probe;
+mod rank;
+mod report;
+mod start;
+
+use clap::ValueEnum;
+use op::Op;
+use std::ffi::OsString;
+use std::num::NonZero;
+use tercio::launch::{Job, Program};
 
 /// The command line of `tercio bench`.
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What to measure.
+    #[arg(value_enum, required_unless_present = "check_limits")]
+    op: Option<Op>,
+    /// How many ranks.
+    #[arg(short = 'n', long = "n", value_name = "N", default_value_t = 2)]
+    ranks: usize,
+    /// Sizes of the messages in bytes; K, M and G are powers of 1024.
+    #[arg(long, value_name = "8,1K,64K,1M", value_delimiter = ',', value_parser = size)]
+    sizes: Vec<usize>,
+    /// How many iterations a row has, instead of as many as take about 20 ms.
+    #[arg(long, value_name = "COUNT")]
+    iters: Option<usize>,
+    /// Write the send buffer before each iteration: a buffer that never changes flatters shared memory.
+    #[arg(long)]
+    rewrite: bool,
+    /// Print one line of JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Compare the probes of the limits with programs in C, which are compiled now.
+    #[arg(long)]
+    check_limits: bool,
+    /// This process is a rank of the benchmark, on a machine with so many cores for its job.
+    #[arg(long, value_name = "CORES", hide = true)]
+    as_rank: Option<usize>,
+}
 
 /// Runs the benchmark; the exit code of the launcher.
-pub fn main(_args: Args) -> i32 {
-    eprintln!("tercio: no benchmark is built in yet");
-    125
+pub fn main(args: Args) -> i32 {
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "tercio: a debug build says nothing about speed; build the launcher with \"cargo build --release\" and run \
+             \"target/release/tercio bench\""
+        );
+        return 125;
+    }
+    if let Some(cores) = args.as_rank {
+        return rank::main(&args, cores);
+    }
+    if args.check_limits {
+        return check::main();
+    }
+    if args.op == Some(Op::Launch) {
+        return start::main(&args);
+    }
+    if args.ranks < 2 && args.op.is_some_and(Op::moves_messages) || args.ranks == 0 {
+        eprintln!(
+            "tercio: bench {} needs at least two ranks: give -n 2 or more",
+            args.op_name()
+        );
+        return 125;
+    }
+    let program = match ranks_program(&args) {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!(
+                "tercio: cannot find this launcher's own file, which the benchmark starts as its ranks: {error}"
+            );
+            return 125;
+        }
+    };
+    finish(Job::new().program(program).run())
+}
+
+/// The program of a benchmark's ranks: this launcher once more.
+fn ranks_program(args: &Args) -> std::io::Result<Program> {
+    Ok(Program::new(std::env::current_exe()?, args.ranks).args(args.words()))
+}
+
+/// Shows what went wrong, if anything; the exit code.
+fn finish(outcome: Result<tercio::launch::Outcome, tercio::launch::Error>) -> i32 {
+    match outcome {
+        Ok(outcome) => {
+            if let Some(verdict) = &outcome.verdict {
+                eprintln!("{}", verdict.text());
+            }
+            outcome.code
+        }
+        Err(error) => {
+            eprintln!("tercio: {error}");
+            125
+        }
+    }
+}
+
+impl Args {
+    fn op_name(&self) -> String {
+        let value = self.op.and_then(|op| op.to_possible_value());
+        value.map_or(String::new(), |value| value.get_name().to_owned())
+    }
+
+    fn sizes_of(&self, op: Op) -> Vec<usize> {
+        if self.sizes.is_empty() || !op.has_sizes() {
+            op.default_sizes().to_vec()
+        } else {
+            self.sizes.clone()
+        }
+    }
+
+    /// The same command line for a rank.
+    fn words(&self) -> Vec<OsString> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut words: Vec<String> = vec!["bench".into(), format!("--as-rank={cores}")];
+        words.extend(self.op.map(|_| self.op_name()));
+        words.extend(self.iters.map(|iters| format!("--iters={iters}")));
+        if !self.sizes.is_empty() {
+            let sizes: Vec<String> = self.sizes.iter().map(usize::to_string).collect();
+            words.push(format!("--sizes={}", sizes.join(",")));
+        }
+        for (given, word) in [
+            (self.rewrite, "--rewrite"),
+            (self.json, "--json"),
+            (self.check_limits, "--check-limits"),
+        ] {
+            if given {
+                words.push(word.into());
+            }
+        }
+        words.into_iter().map(Into::into).collect()
+    }
+}
+
+/// Bytes, with K, M or G for powers of 1024.
+fn size(word: &str) -> Result<usize, String> {
+    let (digits, shift) = match word.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&word[..word.len() - 1], 10),
+        Some(b'M') => (&word[..word.len() - 1], 20),
+        Some(b'G') => (&word[..word.len() - 1], 30),
+        _ => (word, 0),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "a size is a number of bytes, as in 8, 64K or 1M".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(|| "sizes go up to 1G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_in_powers_of_1024() {
+        assert_eq!(size("8"), Ok(8));
+        assert_eq!(size("64K"), Ok(65536));
+        assert_eq!(size("1m"), Ok(1 << 20));
+        assert!(size("K").is_err());
+        assert!(size("12X").is_err());
+        assert!(size("2G").unwrap_err().contains("1G"));
+    }
 }

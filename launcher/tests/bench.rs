@@ -1,0 +1,91 @@
+//! `tercio bench` through the binary. Figures are judged on a quiet machine, not here.
+use std::process::{Command, Output};
+
+fn bench(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tercio"))
+        .arg("bench")
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_debug_build_refuses_to_measure() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let output = bench(&["latency"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(output.stdout.is_empty());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("a debug build says nothing about speed"),
+        "{said}"
+    );
+    assert!(said.contains("cargo build --release"), "{said}");
+}
+
+#[test]
+fn every_operation_gives_its_rows_in_json() {
+    if cfg!(debug_assertions) {
+        return;
+    }
+    for (op, ranks, sizes) in [
+        ("latency", 2, 2),
+        ("latency", 4, 2),
+        ("bandwidth", 2, 2),
+        ("bibandwidth", 2, 2),
+        ("rate", 4, 2),
+        ("barrier", 3, 1),
+        ("bcast", 2, 2),
+        ("reduce", 3, 2),
+        ("allreduce", 4, 2),
+        ("gather", 2, 2),
+        ("scatter", 3, 2),
+        ("allgather", 4, 2),
+        ("alltoall", 2, 2),
+        ("launch", 2, 1),
+    ] {
+        let output = bench(&[
+            op,
+            "-n",
+            &ranks.to_string(),
+            "--sizes",
+            "8,64K",
+            "--iters",
+            "20",
+            "--rewrite",
+            "--json",
+        ]);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{op}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["op"], op);
+        assert_eq!(found["ranks"], ranks);
+        assert_eq!(found["transport"], "shm");
+        let rows = found["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), sizes, "{op}");
+        assert!(
+            rows.iter().all(|row| row["p50_ns"].as_f64().unwrap() > 0.0),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn messages_need_two_ranks() {
+    if cfg!(debug_assertions) {
+        return;
+    }
+    let output = bench(&["latency", "-n", "1"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("at least two ranks")
+    );
+}
