@@ -135,11 +135,6 @@ impl Membership {
         &self.job
     }
 
-    /// Says goodbye: this rank is finalized, and its process may end as it likes.
-    pub(crate) fn goodbye(&self) {
-        self.control().set_state(self.rank, RankState::Finalized);
-    }
-
     /// Ends the job because of this rank: records why, raises the abort word and ends this process at once with `code`.
     pub(crate) fn fail(&self, kind: FailureKind, code: i32, text: &str) -> ! {
         if self.agent.is_none() && kind != FailureKind::Panic {
@@ -159,12 +154,11 @@ impl Membership {
     /// Has every panic of this process noted on the control page before what the program does about panics. It ends nothing: a panic
     /// may be caught.
     pub(crate) fn note_panics(self: &Arc<Self>) {
-        let me = Arc::downgrade(self);
+        // Kept to the end of the process: it may panic after it has finalized.
+        let me = self.clone();
         let next = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if let Some(me) = me.upgrade() {
-                me.control().record_panic(me.rank, &panic_record(info));
-            }
+            me.control().record_panic(me.rank, &panic_record(info));
             next(info);
         }));
     }
@@ -248,8 +242,6 @@ mod tests {
             text.contains("rank 1 of this job is process") && text.contains("already"),
             "{text}"
         );
-        first.goodbye();
-        assert_eq!(segment.control().state(1), RankState::Finalized);
         // The lifeline must not end this test's process.
         core::mem::forget(packet);
     }

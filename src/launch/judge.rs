@@ -1,6 +1,7 @@
 //! Whose fault it was: from how processes ended, and from what ranks left on the control page.
 use super::agent::Agent;
 use super::verdict::{Cause, Findings, Subject};
+use crate::engine::Call;
 use crate::job::{FailureKind, RankState};
 use crate::sys::process::Exit;
 
@@ -139,8 +140,13 @@ impl Agent {
     /// The last call of `rank` and its place in the program; empty if it told none.
     fn call(&self, rank: usize) -> String {
         let control = self.segment.control();
-        let (_, site) = control.last_call(rank);
-        control.site(rank, site).unwrap_or_default()
+        let (call, site) = control.last_call(rank);
+        match control.site(rank, site) {
+            // The end of a scope has no place in the program's text.
+            Some(_) if call == Call::Finalize as u32 => Call::name(call).into(),
+            Some(place) => format!("{} at {place}", Call::name(call)),
+            None => String::new(),
+        }
     }
 
     /// Everything that the verdict says, if the job failed.

@@ -6,6 +6,7 @@
 mod cores;
 mod ends;
 mod parts;
+mod ranks;
 mod streams;
 mod support;
 mod survivors;
@@ -14,23 +15,13 @@ fn main() {
     tercio::launch::role();
     parts::play();
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [
+    let modules = [
         ends::tests(),
+        ranks::tests(),
         streams::tests(),
         survivors::tests(),
         cores::tests(),
-    ]
-    .concat_trials();
+    ];
+    let tests = modules.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit();
-}
-
-/// Trials of several modules in one list.
-trait Concat {
-    fn concat_trials(self) -> Vec<libtest_mimic::Trial>;
-}
-
-impl<const N: usize> Concat for [Vec<libtest_mimic::Trial>; N] {
-    fn concat_trials(self) -> Vec<libtest_mimic::Trial> {
-        self.into_iter().flatten().collect()
-    }
 }

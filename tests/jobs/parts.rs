@@ -3,8 +3,9 @@ use crate::support::TELL;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::FromRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tercio::launch::{Bind, Ending, Job, Output, Program, Stdin};
+use tercio::traits::*;
 
 pub const PART: &str = "TERCIO_TEST_PART";
 
@@ -13,17 +14,20 @@ pub fn play() {
     let Ok(part) = std::env::var(PART) else {
         return;
     };
-    // Ranks are other programs, or this one in a part of their own.
     // SAFETY: this process has one thread yet.
     unsafe { std::env::remove_var(PART) };
     let code = match part.as_str() {
         "launcher" => launcher(),
+        "rank" => {
+            rank();
+            0
+        }
         other => panic!("there is no part {other}"),
     };
     std::process::exit(code)
 }
 
-/// A small launcher: RANKS SCRIPT [option...]; options are tag, stdin, forward, verbose, unbound. Exits as `tercio run` would.
+/// A small launcher: RANKS SCRIPT [option...]. Exits as `tercio run` would.
 fn launcher() -> i32 {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let ranks = words[0].parse().unwrap();
@@ -42,18 +46,9 @@ fn launcher() -> i32 {
             Bind::Core
         })
         .verbose(option("verbose"))
-        .grace(Duration::from_secs(2))
         .output(Output::Inherit { tag: option("tag") });
     if option("again") {
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-        let before = (open(), threads());
-        for _ in 0..20 {
-            assert_eq!(job.clone().run().unwrap().code, 0);
-        }
-        assert_eq!((open(), threads()), before);
-        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        assert_eq!(children, "");
+        again(&job);
     }
     let running = match job.start() {
         Ok(running) => running,
@@ -65,8 +60,12 @@ fn launcher() -> i32 {
     let tell: i32 = std::env::var(TELL).unwrap().parse().unwrap();
     // SAFETY: the test opened it for this, and nothing else here owns it.
     let mut tell = unsafe { File::from_raw_fd(tell) };
-    tell.write_all(format!("{} {}", running.guard_pid(), running.agent_pid()).as_bytes())
-        .unwrap();
+    let mut told = format!("{} {}", running.guard_pid(), running.agent_pid());
+    running
+        .rank_pids()
+        .iter()
+        .for_each(|pid| told += &format!(" {pid}"));
+    tell.write_all(told.as_bytes()).unwrap();
     if option("end") {
         running.handle().end(Ending::Signal(libc::SIGTERM));
     }
@@ -75,4 +74,130 @@ fn launcher() -> i32 {
         eprint!("{}", verdict.text());
     }
     outcome.code
+}
+
+/// Runs a job twenty times; afterwards this process has what it had before.
+fn again(job: &Job) {
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = (open(), threads());
+    for _ in 0..20 {
+        assert_eq!(job.clone().run().unwrap().code, 0);
+    }
+    assert_eq!((open(), threads()), before);
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    assert_eq!(children, "");
+}
+
+/// A rank: WORDS for all ranks, then WORDS for rank 2 alone, done one after the other; see `act`.
+fn rank() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let me: usize = std::env::var("TERCIO_RANK").unwrap().parse().unwrap();
+    let script = if me == 2 { &words[1] } else { &words[0] };
+    let mut universe = None;
+    for word in script.split(' ') {
+        act(word, &mut universe);
+    }
+}
+
+fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
+    match word {
+        "init" => *universe = tercio::initialize(),
+        "close-descriptors" => close_descriptors(),
+        "multiple" => {
+            *universe =
+                tercio::initialize_with_threading(tercio::Threading::Multiple).map(|it| it.0)
+        }
+        // A rank that only begins does not make the others' turn: they are told that it is there.
+        "ready" => println!("ready"),
+        "finalize" => *universe = None,
+        "barrier" => world(universe).barrier(),
+        "receive" => drop(world(universe).process_at_rank(2).receive::<i32>()),
+        "receive-any" => drop(world(universe).any_process().receive::<i32>()),
+        "probe" => drop(world(universe).process_at_rank(2).probe()),
+        "all-reduce" => {
+            let mut sum = 0;
+            world(universe).all_reduce_into(
+                &1,
+                &mut sum,
+                tercio::collective::SystemOperation::sum(),
+            );
+        }
+        "scope" => {
+            let (world, mut value) = (world(universe), 0);
+            tercio::request::scope(|scope| {
+                let request = world
+                    .process_at_rank(0)
+                    .immediate_receive_into(scope, &mut value);
+                let _guard = tercio::request::WaitGuard::from(request);
+                panic!("left the scope");
+            })
+        }
+        "compute" => compute(Duration::from_secs(60)),
+        "compute-a-little" => compute(Duration::from_millis(200)),
+        "sleep" => std::thread::sleep(Duration::from_secs(60)),
+        "shell" => drop(
+            std::process::Command::new("sh")
+                .args(["-c", "sleep 60; true"])
+                .status(),
+        ),
+        "checkpoint" => checkpoint_on_term(),
+        "panic" => panic!("out of cheese\nand crackers"),
+        "panic-caught" => drop(std::panic::catch_unwind(|| panic!("caught"))),
+        "panic-in-thread" => drop(std::thread::spawn(|| panic!("in a thread")).join()),
+        "abort" => world(universe).abort(7),
+        "exit-0" => std::process::exit(0),
+        "exit-3" => std::process::exit(3),
+        "segv" => raise(libc::SIGSEGV),
+        "kill" => raise(libc::SIGKILL),
+        "abrt" => std::process::abort(),
+        other => panic!("nobody knows how to {other}"),
+    }
+}
+
+fn world(universe: &Option<tercio::environment::Universe>) -> tercio::topology::SimpleCommunicator {
+    universe.as_ref().expect("initialized before").world()
+}
+
+fn compute(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+fn raise(signal: i32) {
+    // SAFETY: plain system calls; the default action ends this process.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+}
+
+/// As a wrapper like sudo does it.
+fn close_descriptors() {
+    for name in ["TERCIO_SEGMENT_FD", "TERCIO_CLAIM_FD"] {
+        // SAFETY: nothing in this process owns what it inherited, before initialize.
+        unsafe { libc::close(std::env::var(name).unwrap().parse().unwrap()) };
+    }
+}
+
+/// A thread waits for TERM, which is blocked everywhere, and writes a checkpoint then.
+fn checkpoint_on_term() {
+    // SAFETY: the set is initialized by sigemptyset before it is used, and moved into the thread by value.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        set
+    };
+    std::thread::spawn(move || {
+        let mut signal = 0;
+        // SAFETY: both are valid for the call.
+        unsafe { libc::sigwait(&set, &mut signal) };
+        std::thread::sleep(Duration::from_millis(50));
+        println!("checkpoint");
+        std::process::exit(0);
+    });
 }

@@ -2,7 +2,7 @@
 use crate::parts::PART;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -40,6 +40,37 @@ impl Mark {
         Job::new()
             .program(self.sh(ranks, script))
             .output(Output::Capture)
+    }
+
+    /// A job whose ranks are this executable: `others` for all but rank 2, which does `two`. Its output is captured.
+    pub fn ranks(&self, ranks: usize, others: &str, two: &str) -> Job {
+        let me = std::env::current_exe().unwrap();
+        let program = Program::new(me, ranks)
+            .args([others, two])
+            .env(PART, "rank")
+            .env(MARK, &self.0)
+            .env("RUST_BACKTRACE", "0");
+        Job::new().program(program).output(Output::Capture)
+    }
+
+    /// The same as a shell's command.
+    pub fn rank_command(&self, others: &str, two: &str) -> String {
+        format!(
+            "RUST_BACKTRACE=0 {PART}=rank '{}' '{others}' '{two}'",
+            std::env::current_exe().unwrap().display()
+        )
+    }
+
+    /// A launcher of its own whose ranks are this executable.
+    pub fn launcher_of_ranks(&self, ranks: usize, others: &str, two: &str) -> Launcher {
+        self.launcher(
+            ranks,
+            &format!(
+                "export {PART}=rank; exec '{}' '{others}' '{two}'",
+                std::env::current_exe().unwrap().display()
+            ),
+            &[],
+        )
     }
 
     /// Everything alive that carries the mark: process ids and names.
@@ -125,6 +156,7 @@ impl Mark {
             alive,
             guard: words.first().copied().unwrap_or(0),
             agent: words.get(1).copied().unwrap_or(0),
+            ranks: words.get(2..).unwrap_or_default().to_vec(),
         }
     }
 }
@@ -135,6 +167,7 @@ pub struct Launcher {
     alive: File,
     pub guard: u32,
     pub agent: u32,
+    pub ranks: Vec<u32>,
 }
 
 impl Launcher {
@@ -151,6 +184,17 @@ impl Launcher {
         let ready = unsafe { libc::poll(&mut set, 1, 20_000) };
         assert_eq!(ready, 1, "20 s later there is left: {:?}", mark.alive());
         begun.elapsed()
+    }
+
+    /// Reads its standard output until `count` lines were `wanted`.
+    pub fn await_lines(&mut self, wanted: &str, count: usize) {
+        let lines = BufReader::new(self.child.stdout.as_mut().unwrap()).lines();
+        let seen = lines
+            .map_while(Result::ok)
+            .filter(|line| line == wanted)
+            .take(count)
+            .count();
+        assert_eq!(seen, count, "the job ended early");
     }
 
     /// Waits for its end; its code, and what it wrote to standard error.
