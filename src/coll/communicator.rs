@@ -1,6 +1,6 @@
 //! Communicators: a group, its contexts, and its cells; how new ones come about.
 use super::call::{Call, run_as};
-use crate::engine::{Comm, Engine, RecvSpan, SendSpan};
+use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
 use crate::job::Segment;
 use crate::model::error::Result;
 use crate::model::{CollKind, Error, ErrorClass, Signature, Site};
@@ -250,4 +250,51 @@ pub(crate) fn split(
             .collect();
         born(engine, birth, members)
     }))
+}
+
+/// The context in which groups form without their parent; see the segment's header.
+const FORMATION: u32 = 4;
+
+/// A new communicator of `group`, ranks of `parent` of which this is one: only they call it. Groups that form at once between the same
+/// processes are told apart by `tag`.
+pub(crate) fn form(
+    engine: &Engine,
+    parent: &Communicator,
+    group: &[usize],
+    tag: i32,
+    site: Site,
+) -> Result<Arc<Communicator>> {
+    let all = Comm::new(
+        FORMATION,
+        (0..engine.size()).collect(),
+        engine.rank(),
+        engine.size(),
+    );
+    let members: Vec<usize> = group.iter().map(|&r| parent.comm.world_rank(r)).collect();
+    // The parent's context is in the tag, so that equal tags of different parents do not meet.
+    let tag = (tag.wrapping_mul(0x9e37_79b1_u32 as i32) ^ parent.comm.context() as i32) & i32::MAX;
+    let leader = members[0];
+    let mut told = [0_u8; 8];
+    if engine.rank() == leader {
+        let birth = draw(engine.segment(), &[members.len()])?[0];
+        for (word, place) in birth.iter().zip(told.chunks_exact_mut(4)) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        let span = SendSpan::bytes_of(&told);
+        for &member in &members[1..] {
+            engine.send(
+                &all,
+                Peer::Rank(member),
+                tag,
+                &span,
+                SendMode::Standard,
+                site,
+            )?;
+        }
+    } else {
+        let span = RecvSpan::bytes_of(&mut told);
+        engine.receive(&all, Peer::Rank(leader), Some(tag), &span, site)?;
+    }
+    let word = |at: usize| u32::from_ne_bytes([told[at], told[at + 1], told[at + 2], told[at + 3]]);
+    Ok(born(engine, [word(0), word(4)], members))
 }

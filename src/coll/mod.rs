@@ -17,7 +17,7 @@ mod tests;
 
 pub(crate) use call::{Call, Element, Part, run, start};
 pub(crate) use check::check_history;
-pub(crate) use communicator::{Communicator, duplicate, self_comm, split, world};
+pub(crate) use communicator::{Communicator, duplicate, form, self_comm, split, world};
 
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::error::Result;

@@ -59,7 +59,8 @@ pub(crate) fn unpack_into<B: ?Sized + BufferMut>(
         )
     };
     to.fill_at(0, part);
-    if let Some(value) = to.invalid_bool(part.len()) {
+    let invalid = to.has_bools().then(|| to.invalid_bool(part.len()));
+    if let Some(Some(value)) = invalid {
         panic!(
             "unpack_into was asked for a bool where the packed byte is {value}; unpack what was packed"
         );

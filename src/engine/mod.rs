@@ -514,7 +514,11 @@ impl Engine {
         if let Some(result) = state.requests.take_result(request) {
             return result.map(Some).map_err(|e| e.at(site));
         }
-        if state.look_for_gone() && !state.progress()? && !state.requests.is_complete(request) {
+        if state.look_for_gone()
+            && !state.progress()?
+            && !state.requests.is_complete(request)
+            && !state.may_serve_itself(request)
+        {
             if let Some(error) = state.hopeless(request) {
                 return Err(error.at(site));
             }

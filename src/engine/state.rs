@@ -378,6 +378,12 @@ impl State {
         self.gone[rank]
     }
 
+    /// Whether a caller that does not block may yet send itself what this receive waits for.
+    pub(super) fn may_serve_itself(&mut self, id: RequestId) -> bool {
+        matches!(self.requests.get(id), Some(Request::Receive(receive))
+            if matches!(receive.phase, RecvPhase::Posted) && receive.from == super::Peer::Any)
+    }
+
     /// Why `request` can never become complete, if so: only ranks that are gone could make it.
     pub(super) fn hopeless(&mut self, id: RequestId) -> Option<Error> {
         enum On {

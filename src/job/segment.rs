@@ -150,9 +150,9 @@ impl Segment {
             .store(self.layout.ranks() as u32, Ordering::Relaxed);
         self.u32(layout::header::VERSION)
             .store(layout::LAYOUT_VERSION, Ordering::Relaxed);
-        // Contexts 0 and 1 are the world's, 2 and 3 each rank's communicator with itself.
+        // Contexts 0 and 1 are the world's, 2 and 3 each rank's communicator with itself, 4 and 5 where groups form without their parent.
         self.u32(layout::header::NEXT_CONTEXT)
-            .store(4, Ordering::Relaxed);
+            .store(6, Ordering::Relaxed);
         // Release: pairs with whatever hands the segment to other threads or processes (fork, thread start).
         self.u64(layout::header::MAGIC)
             .store(layout::MAGIC, Ordering::Release);

@@ -6,10 +6,10 @@ use super::shared::{Role, Shared};
 use super::{
     AnyProcess, Color, CommunicatorRelation, Group, Key, Process, Rank, SimpleCommunicator,
 };
-use crate::Count;
 use crate::coll;
 use crate::datatype::{Buffer, BufferMut, Datatype, pack, span};
 use crate::job::FailureKind;
+use crate::{Count, Tag};
 use core::panic::Location;
 use std::sync::Arc;
 
@@ -220,10 +220,67 @@ pub trait Communicator: AsHandle {
     #[track_caller]
     fn split_by_subgroup_collective(&self, group: &dyn Group) -> Option<SimpleCommunicator> {
         let parent = shared(self);
-        let first = subgroup_leader("split_by_subgroup_collective", parent, group);
+        let ranks = subgroup_ranks("split_by_subgroup_collective", parent, group);
         // Groups that are given together are equal or disjoint, so the first member tells them apart.
-        let color = group.rank().and(first).map(|first| first as i32);
+        let color = group.rank().and(ranks.first()).map(|&first| first as i32);
         split(parent, color, group.rank().unwrap_or(0), None).map(SimpleCommunicator::from_shared)
+    }
+
+    /// A new communicator of the processes of `group`, which alone make the call. `None` where the process is not in the group.
+    ///
+    /// Corresponds to `MPI_Comm_create_group`. Panics if a member of the group is not in this communicator.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(3, |world| {
+    ///     let two = world.group().include(&[0, 2]);
+    ///     if world.rank() != 1 {
+    ///         assert_eq!(world.split_by_subgroup(&two).unwrap().size(), 2);
+    ///     }
+    /// });
+    /// ```
+    #[track_caller]
+    fn split_by_subgroup(&self, group: &dyn Group) -> Option<SimpleCommunicator> {
+        self.split_by_subgroup_with_tag(group, Tag::default())
+    }
+
+    /// As [`split_by_subgroup`](Self::split_by_subgroup), with a tag that tells apart calls that threads of a process make at once.
+    ///
+    /// Corresponds to `MPI_Comm_create_group`. Panics if the tag is negative or a member of the group is not in this communicator.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// tercio::testing::ranks(2, |world| {
+    ///     let comm = world.split_by_subgroup_with_tag(&world.group(), 3).unwrap();
+    ///     assert_eq!(comm.size(), 2);
+    /// });
+    /// ```
+    #[track_caller]
+    fn split_by_subgroup_with_tag(
+        &self,
+        group: &dyn Group,
+        tag: Tag,
+    ) -> Option<SimpleCommunicator> {
+        assert!(
+            tag >= 0,
+            "split_by_subgroup_with_tag was asked for tag {tag}; tags must not be negative"
+        );
+        let parent = shared(self);
+        let ranks = subgroup_ranks("split_by_subgroup", parent, group);
+        if !ranks.contains(&parent.coll().rank()) {
+            return None;
+        }
+        let instance = parent.instance();
+        let _entry = instance.enter();
+        let coll = coll::form(
+            instance.engine(),
+            parent.coll(),
+            &ranks,
+            tag,
+            Location::caller(),
+        );
+        let comm = Shared::new(instance, instance.check(coll), Role::User);
+        Some(SimpleCommunicator::from_shared(comm))
     }
 
     /// The group of this communicator's processes.
@@ -494,19 +551,18 @@ pub(super) fn split(
     Some(Shared::with_grid(instance, coll, Role::User, grid))
 }
 
-/// The rank in `parent` of the first member of `group`, after a look that all are members of `parent`.
+/// The ranks in `parent` of the members of `group`, or a sentence.
 #[track_caller]
-fn subgroup_leader(call: &str, parent: &Shared, group: &dyn Group) -> Option<usize> {
+fn subgroup_ranks(call: &str, parent: &Shared, group: &dyn Group) -> Vec<usize> {
     let comm = parent.coll().comm();
+    let mut ranks = Vec::with_capacity(group.as_members().ranks().len());
     for &world in group.as_members().ranks() {
-        assert!(
-            comm.member(world).is_some(),
-            "{call} was given a group with world rank {world}, which is not in the communicator; take groups from the communicator itself"
-        );
+        let Some(rank) = comm.member(world) else {
+            panic!(
+                "{call} was given a group with world rank {world}, which is not in the communicator; take groups from the communicator itself"
+            )
+        };
+        ranks.push(rank);
     }
-    group
-        .as_members()
-        .ranks()
-        .first()
-        .and_then(|&first| comm.member(first))
+    ranks
 }
