@@ -22,6 +22,14 @@ pub fn play() {
             rank();
             0
         }
+        "cores" => {
+            crate::cores::cores();
+            0
+        }
+        "memory" => {
+            crate::cores::memory();
+            0
+        }
         other => panic!("there is no part {other}"),
     };
     std::process::exit(code)
@@ -146,6 +154,10 @@ fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
         "panic-caught" => drop(std::panic::catch_unwind(|| panic!("caught"))),
         "panic-in-thread" => drop(std::thread::spawn(|| panic!("in a thread")).join()),
         "abort" => world(universe).abort(7),
+        "memory" => {
+            let taken: Vec<Vec<u8>> = (0..1024).map(|_| vec![1_u8; 1 << 20]).collect();
+            panic!("{} MiB were to be had", taken.len())
+        }
         "exit-0" => std::process::exit(0),
         "exit-3" => std::process::exit(3),
         "segv" => raise(libc::SIGSEGV),
