@@ -764,15 +764,25 @@ impl State {
             return Ok(None);
         }
         let rx = &mut self.links[world].rx;
-        for _ in 0..EXPECTED_POLLS {
-            let Some(arrival) = rx.peek()? else { continue };
+        let (mut polls, mut limit) = (0, 0);
+        loop {
+            let Some(arrival) = rx.peek()? else {
+                polls += 1;
+                // Counting the ranks awake reads two shared lines; a message that is there already need not wait for that.
+                if polls == 1 {
+                    limit = self.waiter.first_polls();
+                }
+                if polls > limit {
+                    return Ok(None);
+                }
+                continue;
+            };
             let head = &arrival.head;
             if head.kind != EAGER || head.context != context || tag.is_some_and(|t| t != head.tag) {
                 return Ok(None);
             }
             return Ok(Some(self.take_expected(world, &arrival, span)));
         }
-        Ok(None)
     }
 
     /// Copies the message at the head of the lane into the user's memory.
@@ -854,9 +864,6 @@ impl State {
         self.gone_error(to, &format!("finalize with a send of {bytes} bytes"))
     }
 }
-
-/// Polls of the expected slot before the general path: a few times the flight of a message between far cores.
-const EXPECTED_POLLS: u32 = 2000;
 
 fn rank_of(from: Peer) -> Option<usize> {
     match from {

@@ -74,7 +74,14 @@ impl Waiter {
         core::sync::atomic::fence(Ordering::SeqCst);
     }
 
-    /// Cores for each rank that is awake?
+    /// How many polls without a pause a wait should start with, before it takes a [`Spell`]: many while each rank that is awake has a core,
+    /// few where spinning keeps the very rank off the core that it waits for.
+    #[inline]
+    pub(crate) fn first_polls(&self) -> u32 {
+        self.policy.first_polls(|| self.is_crowded())
+    }
+
+    /// Whether more ranks are awake than there are cores.
     fn is_crowded(&self) -> bool {
         let control = self.segment.control();
         // Relaxed: advice only. A damaged count makes a rank wait in the wrong way, no more.
