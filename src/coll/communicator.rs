@@ -86,7 +86,7 @@ impl Communicator {
     /// Numbers a collective and notes it in the history, in whatever form it will run.
     #[inline]
     pub(super) fn begin(&self, engine: &Engine, signature: Signature, site: Site) -> Result<Begun> {
-        let site_id = engine.note_collective(site)?;
+        let site_id = engine.note_collective(signature, site)?;
         let sequence = self.sequence.load(Ordering::Relaxed) + 1;
         self.sequence.store(sequence, Ordering::Relaxed);
         let previous = Signature(self.previous.load(Ordering::Relaxed));

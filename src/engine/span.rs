@@ -220,22 +220,6 @@ impl SendSpan {
             }
         }
     }
-
-    /// The part `at..at + len` of the packed stream (`None` if it cuts an element of a layout with gaps).
-    pub(crate) fn part(&self, at: usize, len: usize) -> Option<SendSpan> {
-        assert!(at <= self.bytes && len <= self.bytes - at);
-        let (disp, strided) = match &self.strided {
-            None => (at as isize, None),
-            Some(strided) => elements(strided, at, len).map(|(disp, s)| (disp, Some(s)))?,
-        };
-        Some(SendSpan {
-            // SAFETY: the range lies in the lent memory by the assertion.
-            ptr: unsafe { self.ptr.offset(disp) },
-            bytes: len,
-            code: self.code,
-            strided,
-        })
-    }
 }
 
 impl RecvSpan {

@@ -170,7 +170,12 @@ impl<'s> Control<'s> {
     /// The word on which `rank` sleeps: an epoch, and 1 in its lowest bit while it is asleep.
     #[inline]
     pub(crate) fn sleep_word(&self, rank: usize) -> &'s AtomicU32 {
-        self.segment.u32(self.page(rank) + rank::SLEEP)
+        self.segment.u32(self.sleep_word_at(rank))
+    }
+
+    /// Where that word is.
+    pub(crate) fn sleep_word_at(&self, rank: usize) -> usize {
+        self.page(rank) + rank::SLEEP
     }
 
     /// Word `word` of the bitmap of lanes that have been opened towards `rank`.
@@ -229,28 +234,18 @@ impl<'s> Control<'s> {
         }
     }
 
-    /// Notes the call in which `rank` is, by its number and call-site id: what a verdict shows as the last call.
-    #[inline]
-    pub(crate) fn note_call(&self, rank: usize, call: u32, site: u32) {
-        self.segment
-            .u32(self.page(rank) + rank::LAST_CALL)
-            .store(call, Ordering::Relaxed);
-        self.segment
-            .u32(self.page(rank) + rank::LAST_SITE)
-            .store(site, Ordering::Relaxed);
+    /// Where the call in which `rank` is gets noted: what a verdict shows as the last call (see [`note_call`]).
+    pub(crate) fn last_call_word(&self, rank: usize) -> usize {
+        self.page(rank) + rank::LAST_CALL
     }
 
     /// The last call of `rank` (number, call-site id); 0 for none.
     pub(crate) fn last_call(&self, rank: usize) -> (u32, u32) {
-        let at = self.page(rank);
-        (
-            self.segment
-                .u32(at + rank::LAST_CALL)
-                .load(Ordering::Relaxed),
-            self.segment
-                .u32(at + rank::LAST_SITE)
-                .load(Ordering::Relaxed),
-        )
+        let word = self
+            .segment
+            .u64(self.last_call_word(rank))
+            .load(Ordering::Relaxed);
+        ((word >> 32) as u32, word as u32)
     }
 
     /// Writes why `rank` ends the job. The first report of a rank stays; the first rank of the job to report is remembered.
@@ -403,6 +398,12 @@ impl<'s> Control<'s> {
         let len = (self.segment.u32(at + 4).load(Ordering::Relaxed) as usize).min(SITE_ENTRY - 8);
         Some(format!("{}:{line}", self.copy_text(at + 8, len)))
     }
+}
+
+/// Notes call number `call` at call site `site` in a rank's last-call word.
+#[inline(always)]
+pub(crate) fn note_call(word: &AtomicU64, call: u32, site: u32) {
+    word.store((call as u64) << 32 | site as u64, Ordering::Relaxed);
 }
 
 /// The offset of wait record `k` of `rank`: {epoch u64, state u32, entries u32, overflow u32} and the entries.

@@ -80,8 +80,8 @@ pub(crate) mod rank {
     pub(crate) const SLEEP: usize = 128;
     /// One bit for each local rank that has opened its lane to this one; set by the sender.
     pub(crate) const OPEN_LANES: usize = 256;
-    pub(crate) const LAST_SITE: usize = 384;
-    pub(crate) const LAST_CALL: usize = 388;
+    /// The call in which the rank is, or was last: call-site id, and the call's number above it.
+    pub(crate) const LAST_CALL: usize = 384;
     pub(crate) const FAILURE: usize = 512;
     pub(crate) const PANIC: usize = 1536;
     pub(crate) const REPORT: usize = 1024;
@@ -92,7 +92,7 @@ pub(crate) mod rank {
 pub(crate) const WAIT_ENTRY: usize = 32;
 pub(crate) const WAIT_RECORD: usize = 32 + WAIT_ENTRIES * WAIT_ENTRY;
 const _: () = assert!(rank::WAITS + WAIT_RECORDS * WAIT_RECORD <= RANK_PAGE);
-const _: () = assert!(rank::OPEN_LANES + MAX_LOCAL_RANKS / 8 <= rank::LAST_SITE);
+const _: () = assert!(rank::OPEN_LANES + MAX_LOCAL_RANKS / 8 <= rank::LAST_CALL);
 const _: () = assert!(
     rank::FAILURE + rank::REPORT <= rank::PANIC && rank::PANIC + rank::REPORT <= rank::WAITS
 );

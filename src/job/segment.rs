@@ -3,9 +3,12 @@ use super::layout::{self, Map, PAGE};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 use crate::sys::mem;
+use core::ops::Deref;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::MmapRaw;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// A mapped segment. It hands out references to atomics and raw pointers, never a `&mut` or `&[u8]` to memory that others write.
 pub(crate) struct Segment {
@@ -200,6 +203,47 @@ impl Segment {
         assert!(offset % 8 == 0);
         // SAFETY: as for `u32`.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+}
+
+/// One atomic word of a segment, found once: what a hot path holds instead of an offset to check each time.
+pub(crate) struct Word<A> {
+    at: NonNull<A>,
+    /// Keeps the mapping, into which the pointer points.
+    _segment: Arc<Segment>,
+}
+
+// SAFETY: the pointer leads into the segment's mapping, which the value keeps alive and which any thread may use.
+unsafe impl<A: Sync> Send for Word<A> {}
+// SAFETY: as above.
+unsafe impl<A: Sync> Sync for Word<A> {}
+
+impl Word<AtomicU32> {
+    /// The 32-bit atomic at `offset`.
+    pub(crate) fn at32(segment: &Arc<Segment>, offset: usize) -> Word<AtomicU32> {
+        Word {
+            at: NonNull::from(segment.u32(offset)),
+            _segment: segment.clone(),
+        }
+    }
+}
+
+impl Word<AtomicU64> {
+    /// The 64-bit atomic at `offset`.
+    pub(crate) fn at64(segment: &Arc<Segment>, offset: usize) -> Word<AtomicU64> {
+        Word {
+            at: NonNull::from(segment.u64(offset)),
+            _segment: segment.clone(),
+        }
+    }
+}
+
+impl<A> Deref for Word<A> {
+    type Target = A;
+    #[inline(always)]
+    fn deref(&self) -> &A {
+        // SAFETY: made from a reference into the mapping that `_segment` keeps alive.
+        unsafe { self.at.as_ref() }
     }
 }
 

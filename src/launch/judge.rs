@@ -1,7 +1,7 @@
 //! Whose fault it was: from how processes ended, and from what ranks left on the control page.
 use super::agent::Agent;
 use super::verdict::{Cause, Findings, Subject};
-use crate::engine::Call;
+use crate::engine::{Call, call_name};
 use crate::job::{FailureKind, RankState};
 use crate::sys::process::Exit;
 
@@ -141,11 +141,11 @@ impl Agent {
     fn call(&self, rank: usize) -> String {
         let control = self.segment.control();
         let (call, site) = control.last_call(rank);
-        match control.site(rank, site) {
+        match (call_name(call), control.site(rank, site)) {
             // The end of a scope has no place in the program's text.
-            Some(_) if call == Call::Finalize as u32 => Call::name(call).into(),
-            Some(place) => format!("{} at {place}", Call::name(call)),
-            None => String::new(),
+            (Some(name), Some(_)) if call == Call::Finalize as u32 => name.into(),
+            (Some(name), Some(place)) => format!("{name} at {place}"),
+            _ => String::new(),
         }
     }
 

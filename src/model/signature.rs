@@ -47,6 +47,13 @@ impl CollKind {
         CollKind::Finalize,
     ];
 
+    /// The kind with this number.
+    pub(crate) fn from_number(number: u32) -> Option<CollKind> {
+        CollKind::ALL
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
+    }
+
     /// The word for error texts.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -109,12 +116,16 @@ impl Signature {
         differing >> 30 == 0 && field(0x3fff_0000) && field(0xffff)
     }
 
+    /// The number of its kind.
+    #[inline]
+    pub(crate) fn kind_number(self) -> u32 {
+        (self.0 >> 58) as u32
+    }
+
     /// The call in words, for the error that names both sides.
     pub(crate) fn describe(self) -> String {
-        let kind = CollKind::ALL
-            .iter()
-            .find(|k| **k as u64 == self.0 >> 58)
-            .map_or("an unknown collective", |k| k.name());
+        let kind = CollKind::from_number(self.kind_number())
+            .map_or("an unknown collective", CollKind::name);
         let mut text = if self.0 & IMMEDIATE != 0 {
             format!("immediate {kind}")
         } else {

@@ -14,6 +14,7 @@ pub(crate) use policy::WaitMode;
 pub(crate) use turn::{Turn, TurnGuard};
 
 use crate::job::Segment;
+use crate::job::segment::Word;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use policy::{Course, Policy, Step};
@@ -27,6 +28,8 @@ const LONG_SLEEP: Duration = Duration::from_secs(1);
 /// How one rank waits, and how it wakes others.
 pub(crate) struct Waiter {
     segment: Arc<Segment>,
+    /// The ranks' sleep words.
+    words: Vec<Word<AtomicU32>>,
     rank: usize,
     policy: Policy,
     /// Threads of this rank that sleep; the rank counts as awake while it is 0.
@@ -38,6 +41,9 @@ impl Waiter {
     pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode) -> Waiter {
         segment.control().awake().fetch_add(1, Ordering::Relaxed);
         Waiter {
+            words: (0..segment.ranks())
+                .map(|rank| Word::at32(segment, segment.control().sleep_word_at(rank)))
+                .collect(),
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
@@ -58,7 +64,7 @@ impl Waiter {
     /// still in the store buffer, [`Waiter::wake_fenced`] or the sleeper's first time limit finds.
     #[inline]
     pub(crate) fn wake(&self, rank: usize) {
-        sleep::wake(self.segment.control().sleep_word(rank));
+        sleep::wake(&*self.words[rank]);
     }
 
     /// Wakes `rank` if it is asleep. With what was stored before, no wake-up can be lost.
@@ -110,7 +116,7 @@ impl Waiter {
 
     #[cold]
     fn sleep(&self, look: &mut impl FnMut() -> bool) {
-        let word = self.segment.control().sleep_word(self.rank);
+        let word = &*self.words[self.rank];
         self.count_asleep();
         sleep::sleep(word, look, FIRST_SLEEP, LONG_SLEEP);
         self.count_awake();

@@ -1,0 +1,192 @@
+//! Sending and receiving, as calls.
+use super::*;
+
+impl Engine {
+    /// Blocking send.
+    #[inline]
+    pub(crate) fn send(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<()> {
+        let mut state = self.enter(site)?;
+        let Some((world, envelope)) = self.address(&mut state, comm, to, tag, span, mode, site)?
+        else {
+            return Ok(());
+        };
+        if mode != SendMode::Synchronous
+            && state.links[world].queue.is_empty()
+            && state.try_eager(world, &envelope, span)
+        {
+            return Ok(());
+        }
+        let completed = state.requests.completed;
+        let request = state.start_send(world, envelope, span.clone(), mode, site)?;
+        self.leave(state, completed);
+        match request {
+            None => Ok(()),
+            Some(request) => self.finish_request(request, site).map(drop),
+        }
+    }
+
+    /// Starts a send. The span's memory must stay as it is until the request is complete.
+    pub(crate) fn start_send(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<RequestId> {
+        let mut state = self.enter(site)?;
+        let completed = state.requests.completed;
+        let request = match self.address(&mut state, comm, to, tag, &span, mode, site)? {
+            Some((world, envelope)) => state.start_send(world, envelope, span, mode, site)?,
+            None => None,
+        };
+        let request =
+            request.unwrap_or_else(|| state.requests.add(Request::Complete(Ok(Status::EMPTY))));
+        self.leave(state, completed);
+        Ok(request)
+    }
+
+    /// Blocking receive; `tag` `None` is any.
+    #[inline]
+    pub(crate) fn receive(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
+        let mut state = self.enter(site)?;
+        if self
+            .wanted(&mut state, comm, from, tag, Call::Receive, site)?
+            .is_none()
+        {
+            return Ok(Status::EMPTY);
+        }
+        if let Peer::Rank(rank) = from {
+            let world = comm.world_rank(rank);
+            if !self.state.is_locked() && world != self.rank {
+                if let Some(result) =
+                    state.receive_expected(comm.context(), rank, world, tag, span)?
+                {
+                    return result.map_err(|e| e.at(site));
+                }
+            }
+        }
+        let receive = receive_of(comm, from, tag, span.clone(), site);
+        let completed = state.requests.completed;
+        let request = state.start_receive(receive)?;
+        self.leave(state, completed);
+        self.finish_request(request, site)
+    }
+
+    /// Posts a receive. The span's memory belongs to the engine until the request is complete.
+    pub(crate) fn start_receive(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: RecvSpan,
+        site: Site,
+    ) -> Result<RequestId> {
+        let mut state = self.enter(site)?;
+        if self
+            .wanted(&mut state, comm, from, tag, Call::Receive, site)?
+            .is_none()
+        {
+            return Ok(state.requests.add(Request::Complete(Ok(Status::EMPTY))));
+        }
+        let completed = state.requests.completed;
+        // What has arrived so far came before this receive was posted; the order of arrival across sources is as it was.
+        let request = state.start_receive(receive_of(comm, from, tag, span, site))?;
+        self.leave(state, completed);
+        Ok(request)
+    }
+
+    /// Whether the request is complete; if so it is gone. Makes progress on everything.
+    pub(crate) fn test(&self, request: RequestId, site: Site) -> Result<Option<Status>> {
+        let mut state = self.enter(site)?;
+        if let Some(result) = state.requests.take_result(request) {
+            return result.map(Some).map_err(|e| e.at(site));
+        }
+        drop(state);
+        self.progress()?;
+        let mut state = self.state.get();
+        if let Some(result) = state.requests.take_result(request) {
+            return result.map(Some).map_err(|e| e.at(site));
+        }
+        if state.look_for_gone()
+            && !state.progress()?
+            && !state.requests.is_complete(request)
+            && !state.may_serve_itself(request)
+        {
+            if let Some(error) = state.hopeless(request) {
+                return Err(error.at(site));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until the request is complete; then it is gone.
+    pub(crate) fn wait(&self, request: RequestId, site: Site) -> Result<Status> {
+        {
+            let mut state = self.enter(site)?;
+            let site_id = state.sites.id(&self.segment, self.rank, site);
+            note_call(&self.last_call, Call::Wait as u32, site_id);
+        }
+        self.finish_request(request, site)
+    }
+
+    /// As [`Engine::wait`], for a collective: `check` is asked now and then whether the wait makes sense at all.
+    pub(crate) fn wait_collective(
+        &self,
+        request: RequestId,
+        check: &dyn Fn() -> Result<()>,
+        site: Site,
+    ) -> Result<Status> {
+        self.block(
+            site,
+            |state| state.requests.take_result(request),
+            |state| check().err().or_else(|| state.hopeless(request)),
+        )
+    }
+
+    pub(super) fn finish_request(&self, request: RequestId, site: Site) -> Result<Status> {
+        self.block(
+            site,
+            |state| state.requests.take_result(request),
+            |state| state.hopeless(request),
+        )
+    }
+
+    /// Asks that a posted receive be taken back; sends and matched receives go on. The request must still be waited for.
+    pub(crate) fn cancel(&self, request: RequestId, site: Site) -> Result<()> {
+        let mut state = self.enter(site)?;
+        let completed = state.requests.completed;
+        let Some(receive) = state.requests.receive(request) else {
+            return Ok(());
+        };
+        let context = receive.context;
+        if matches!(receive.phase, RecvPhase::Posted) && state.contexts.of(context).unpost(request)
+        {
+            state.requests.complete(
+                request,
+                Ok(Status {
+                    cancelled: true,
+                    ..Status::EMPTY
+                }),
+            );
+        }
+        self.leave(state, completed);
+        Ok(())
+    }
+}

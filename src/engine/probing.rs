@@ -1,0 +1,160 @@
+//! Probes, and receives of what a matched probe took.
+use super::*;
+
+impl Engine {
+    /// Waits until a message is there.
+    pub(crate) fn probe(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        site: Site,
+    ) -> Result<Status> {
+        if self
+            .wanted(&mut *self.enter(site)?, comm, from, tag, Call::Probe, site)?
+            .is_none()
+        {
+            return Ok(Status::EMPTY);
+        }
+        let found = |state: &mut State| {
+            state
+                .contexts
+                .of(comm.context())
+                .peek_unexpected(rank_of(from), tag)
+                .map(|u| Ok(receiving::status_of(&u.envelope)))
+        };
+        self.block(site, found, |state| state.hopeless_probe(comm, from))
+    }
+
+    pub(crate) fn immediate_probe(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        site: Site,
+    ) -> Result<Option<Status>> {
+        if self
+            .wanted(&mut *self.enter(site)?, comm, from, tag, Call::Probe, site)?
+            .is_none()
+        {
+            return Ok(Some(Status::EMPTY));
+        }
+        self.progress()?;
+        let mut state = self.state.get();
+        Ok(state
+            .contexts
+            .of(comm.context())
+            .peek_unexpected(rank_of(from), tag)
+            .map(|u| receiving::status_of(&u.envelope)))
+    }
+
+    /// Waits for a message and takes it out of matching. From `Peer::Null` there is none: the status is empty and a receive of it too.
+    pub(crate) fn matched_probe(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        site: Site,
+    ) -> Result<MatchedMessage> {
+        let mut state = self.enter(site)?;
+        if self
+            .wanted(&mut state, comm, from, tag, Call::Probe, site)?
+            .is_none()
+        {
+            let id = state.requests.add(Request::Complete(Ok(Status::EMPTY)));
+            return Ok(MatchedMessage {
+                id,
+                status: Status::EMPTY,
+            });
+        }
+        drop(state);
+        self.block(
+            site,
+            |state| state.take_message(comm, from, tag).map(Ok),
+            |state| state.hopeless_probe(comm, from),
+        )
+    }
+
+    pub(crate) fn immediate_matched_probe(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        site: Site,
+    ) -> Result<Option<MatchedMessage>> {
+        let mut state = self.enter(site)?;
+        if self
+            .wanted(&mut state, comm, from, tag, Call::Probe, site)?
+            .is_none()
+        {
+            let id = state.requests.add(Request::Complete(Ok(Status::EMPTY)));
+            return Ok(Some(MatchedMessage {
+                id,
+                status: Status::EMPTY,
+            }));
+        }
+        drop(state);
+        self.progress()?;
+        Ok(self.state.get().take_message(comm, from, tag))
+    }
+
+    /// Starts the receive of a message that a matched probe took.
+    pub(crate) fn start_matched_receive(
+        &self,
+        message: MatchedMessage,
+        span: RecvSpan,
+        site: Site,
+    ) -> Result<RequestId> {
+        let mut state = self.enter(site)?;
+        let completed = state.requests.completed;
+        let unexpected = match state.requests.remove(message.id) {
+            Request::Message(unexpected) => unexpected,
+            Request::Complete(result) => return Ok(state.requests.add(Request::Complete(result))),
+            _ => {
+                return Err(
+                    Error::new(ErrorClass::Request, "this message was received before").at(site),
+                );
+            }
+        };
+        let receive = Receive {
+            context: unexpected.envelope.context,
+            from: Peer::Rank(unexpected.envelope.source as usize),
+            tag: Some(unexpected.envelope.tag),
+            span,
+            phase: RecvPhase::Posted,
+            site,
+            message: Some((unexpected.envelope, unexpected.from)),
+            members: Arc::from([]),
+            collective: None,
+            refused: None,
+        };
+        let request = state.requests.add(Request::Receive(Box::new(receive)));
+        state.deliver(request, *unexpected)?;
+        self.leave(state, completed);
+        Ok(request)
+    }
+}
+
+impl State {
+    fn take_message(
+        &mut self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+    ) -> Option<MatchedMessage> {
+        let unexpected = self
+            .contexts
+            .of(comm.context())
+            .take_unexpected(rank_of(from), tag)?;
+        let status = receiving::status_of(&unexpected.envelope);
+        let id = self.requests.add(Request::Message(Box::new(unexpected)));
+        Some(MatchedMessage { id, status })
+    }
+
+    fn hopeless_probe(&self, comm: &Comm, from: Peer) -> Option<Error> {
+        match from {
+            Peer::Rank(rank) => self.gone_error(comm.world_rank(rank), "a probe"),
+            _ => self.all_gone_error(comm.members(), "a probe for any rank"),
+        }
+    }
+}
