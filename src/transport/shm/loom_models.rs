@@ -1,5 +1,5 @@
 //! Loom runs the lane, with two slots and a byte ring of two spans, through every interleaving of its two ends.
-use super::lane::{Rx, SlotHead, Tx};
+use super::lane::{INLINE, Rx, SlotHead, Tx};
 use super::memory::{BODY, Credit, LaneMemory, SLOT_WORDS, Word};
 use core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
@@ -8,7 +8,9 @@ use loom::sync::atomic::AtomicU64;
 use loom::thread;
 
 const SLOTS: usize = 2;
-const SPAN: usize = 64;
+const SPAN: usize = 128;
+/// The shortest message that goes through the byte ring.
+const LONG: usize = INLINE + 1;
 
 impl Word for AtomicU64 {
     fn load(&self, order: Ordering) -> u64 {
@@ -130,14 +132,14 @@ fn loom_lane_spans_are_reused_in_order() {
         let mut rx = Rx::over(memory.clone(), 0, 1);
         let sender = thread::spawn(move || {
             for message in 0..MESSAGES {
-                let bytes = [message as u8 + 1; 40];
-                // SAFETY: 40 readable bytes.
-                while !unsafe { tx.try_ring_raw(&head(message), bytes.as_ptr(), 40) } {
+                let bytes = [message as u8 + 1; LONG];
+                // SAFETY: LONG readable bytes.
+                while !unsafe { tx.try_ring_raw(&head(message), bytes.as_ptr(), LONG) } {
                     thread::yield_now();
                 }
             }
             tx.check().unwrap();
-            assert!(tx.matched_bytes() <= 40 * MESSAGES);
+            assert!(tx.matched_bytes() <= LONG as u64 * MESSAGES);
             tx
         });
         for message in 0..MESSAGES {
@@ -147,16 +149,16 @@ fn loom_lane_spans_are_reused_in_order() {
                     None => thread::yield_now(),
                 }
             };
-            assert_eq!((arrival.head, arrival.len), (head(message), 40));
+            assert_eq!((arrival.head, arrival.len), (head(message), LONG as u16));
             assert_eq!(
-                memory.read(arrival.payload as usize)[..40],
-                [message as u8 + 1; 40]
+                memory.read(arrival.payload as usize)[..LONG],
+                [message as u8 + 1; LONG]
             );
             rx.consume();
-            rx.add_matched(40);
+            rx.add_matched(LONG as u64);
         }
         rx.publish();
         let mut tx = sender.join().unwrap();
-        assert_eq!(tx.matched_bytes(), 40 * MESSAGES);
+        assert_eq!(tx.matched_bytes(), LONG as u64 * MESSAGES);
     });
 }
