@@ -2,7 +2,7 @@
 use super::identity::{self, Identity, join};
 use super::{Control, FailureKind, RankState, Segment, leave, lifeline};
 use crate::model::error::Result;
-use crate::sys::{fd, process};
+use crate::sys::{cma, fd, process};
 use core::sync::atomic::Ordering;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -14,9 +14,8 @@ pub(crate) const CLAIM: &[u8] = b"tercio claim 1";
 pub(crate) struct Membership {
     segment: Arc<Segment>,
     rank: usize,
-    /// `None` for a program on its own.
-    agent: Option<u32>,
-    job: String,
+    /// Whether there is nobody but this process.
+    alone: bool,
 }
 
 /// The word in the segment that names a process for good.
@@ -47,13 +46,17 @@ impl Membership {
         Ok(Membership {
             segment,
             rank: 0,
-            agent: None,
-            job: String::new(),
+            alone: true,
         })
     }
 
     fn claim(identity: Identity) -> Result<Membership> {
-        let Identity { rank, size, .. } = identity;
+        let Identity {
+            rank,
+            size,
+            ref job,
+            ..
+        } = identity;
         if !fd::is_socket(identity.claim) {
             return Err(closed(&identity, identity::CLAIM_FD));
         }
@@ -68,12 +71,6 @@ impl Membership {
             )));
         }
         let control = segment.control();
-        if control.state(rank).is_gone() {
-            return Err(join(format!(
-                "rank {rank} of this job {}; a program that joins a job must be started before its rank's first process ends",
-                control.state(rank).words()
-            )));
-        }
         let me = claim_word(
             process::id(),
             process::start_time(process::id()).unwrap_or(0),
@@ -84,16 +81,25 @@ impl Membership {
                 .compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire)
         {
             return Err(join(format!(
-                "rank {rank} of this job is process {} already, and this is process {}; a rank is one process that initializes once: start \
+                "rank {rank} of job {job} is process {} already, and this is process {}; a rank is one process that initializes once: start \
                  one program for each rank, or unset {} for a program that is to run alone",
                 other >> 32,
                 process::id(),
                 identity::RANK
             )));
         }
+        if control.state(rank).is_gone() {
+            return Err(join(format!(
+                "rank {rank} of job {job} {}; a program that joins a job must be started before its rank's first process ends",
+                control.state(rank).words()
+            )));
+        }
         let claim =
             fd::inherited(identity.claim).map_err(|_| closed(&identity, identity::CLAIM_FD))?;
-        let agent = fd::peer(claim.as_fd()).ok();
+        if let Ok(agent) = fd::peer(claim.as_fd()) {
+            // Lets the other ranks, its descendants, copy from here; where that is refused, they do without.
+            let _ = cma::allow(agent as i32);
+        }
         let lifeline = introduce(&claim).map_err(|error| {
             join(format!("rank {rank} cannot reach its agent ({error}); the job has ended, or a container hides it"))
         })?;
@@ -104,8 +110,7 @@ impl Membership {
         Ok(Membership {
             segment: Arc::new(segment),
             rank,
-            agent,
-            job: identity.job,
+            alone: false,
         })
     }
 
@@ -121,23 +126,9 @@ impl Membership {
         self.rank
     }
 
-    pub(crate) fn size(&self) -> usize {
-        self.segment.ranks()
-    }
-
-    /// The process id of the agent that started this rank; `None` for a program on its own.
-    pub(crate) fn agent(&self) -> Option<u32> {
-        self.agent
-    }
-
-    /// The job's name for messages; empty for a program on its own.
-    pub(crate) fn job(&self) -> &str {
-        &self.job
-    }
-
     /// Ends the job because of this rank: records why, raises the abort word and ends this process at once with `code`.
     pub(crate) fn fail(&self, kind: FailureKind, code: i32, text: &str) -> ! {
-        if self.agent.is_none() && kind != FailureKind::Panic {
+        if self.alone && kind != FailureKind::Panic {
             // Nobody else will tell; a panic has told for itself.
             eprintln!("tercio: {text}");
         }
@@ -222,8 +213,7 @@ mod tests {
         let (agent, rank) = fd::packet_pair().unwrap();
         fd::ask_credentials(agent.as_fd()).unwrap();
         let first = Membership::claim(identity(&segment, rank, 1)).unwrap();
-        assert_eq!((first.rank(), first.size(), first.job()), (1, 2, "test"));
-        assert_eq!(first.agent(), Some(process::id()));
+        assert_eq!((first.rank(), first.alone), (1, false));
         assert_eq!(segment.control().state(1), RankState::Active);
         let packet = fd::receive_descriptors(agent.as_fd()).unwrap().unwrap();
         assert_eq!(packet.bytes, CLAIM);
@@ -239,7 +229,7 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(
-            text.contains("rank 1 of this job is process") && text.contains("already"),
+            text.contains("rank 1 of job test is process") && text.contains("already"),
             "{text}"
         );
         // The lifeline must not end this test's process.

@@ -76,7 +76,6 @@ pub(crate) mod header {
 pub(crate) mod rank {
     pub(crate) const CLAIM: usize = 0;
     pub(crate) const STATE: usize = 8;
-    pub(crate) const EXIT_CODE: usize = 12;
     pub(crate) const SLEEP: usize = 128;
     /// One bit for each local rank that has opened its lane to this one; set by the sender.
     pub(crate) const OPEN_LANES: usize = 256;

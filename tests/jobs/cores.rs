@@ -1,6 +1,6 @@
 //! Cores: each rank one of its own where all can have one, and never the same as another job's.
 use crate::parts::PART;
-use crate::support::{Mark, SOON, text, trial};
+use crate::support::{Mark, soon, text, trial};
 use std::process::Command;
 use std::time::Instant;
 use tercio::launch::{Bind, Outcome, Running};
@@ -157,5 +157,5 @@ pub fn memory() {
     let said = crate::support::verdict(&outcome);
     assert_eq!(outcome.code, 137, "{said}");
     assert!(said.starts_with("tercio: rank 2 of 3 was killed because memory ran out: its memory group may use 48 MiB and used 4"), "{said}");
-    assert!(took < 10 * SOON, "{took:?}");
+    assert!(took < 10 * soon(), "{took:?}");
 }

@@ -1,5 +1,5 @@
 //! How jobs end: codes, verdicts, limits, and how soon.
-use crate::support::{Mark, SOON, kill, text, timed, trial, verdict};
+use crate::support::{Mark, kill, soon, text, timed, trial, verdict};
 use std::time::{Duration, Instant};
 use tercio::launch::{Ending, Job, Output, Program};
 
@@ -56,7 +56,7 @@ fn killed() {
         words.contains("ended too  ranks 0, 1 and 3\n") && words.ends_with("exit code  139\n"),
         "{words}"
     );
-    assert!(took < SOON, "{took:?}");
+    assert!(took < soon(), "{took:?}");
     let json = outcome.verdict.unwrap().json();
     assert!(
         json.contains("\"code\":139,\"code_of\":\"rank\"") && json.contains("\"rank\":2,"),
@@ -74,7 +74,7 @@ fn failed() {
         "{}",
         verdict(&outcome)
     );
-    assert!(took < SOON, "{took:?}");
+    assert!(took < soon(), "{took:?}");
 }
 
 fn succeeded() {
@@ -142,7 +142,7 @@ fn limited() {
         verdict(&outcome)
     );
     assert!(
-        took >= Duration::from_millis(200) && took < Duration::from_millis(200) + SOON,
+        took >= Duration::from_millis(200) && took < Duration::from_millis(200) + soon(),
         "{took:?}"
     );
 }
@@ -162,7 +162,7 @@ fn interrupted() {
             "{}",
             verdict(&outcome)
         );
-        assert!(took < SOON, "{took:?}");
+        assert!(took < soon(), "{took:?}");
     }
 }
 
@@ -220,7 +220,7 @@ fn ignored() {
     assert_eq!(outcome.code, 143);
     assert!(
         begun.elapsed() >= Duration::from_millis(200)
-            && begun.elapsed() < Duration::from_millis(200) + SOON,
+            && begun.elapsed() < Duration::from_millis(200) + soon(),
         "{:?}",
         begun.elapsed()
     );
@@ -239,7 +239,7 @@ fn twice() {
     running.handle().end(Ending::Signal(libc::SIGINT));
     assert_eq!(running.wait().code, 130);
     mark.assert_nothing_left();
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < soon(), "{:?}", begun.elapsed());
 }
 
 fn stopped() {
@@ -275,7 +275,7 @@ fn stopped_and_ended() {
     running.handle().end(Ending::Signal(libc::SIGTERM));
     assert_eq!(running.wait().code, 143);
     mark.assert_nothing_left();
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < soon(), "{:?}", begun.elapsed());
 }
 
 fn paused() {
@@ -373,7 +373,7 @@ fn dropped() {
     let begun = Instant::now();
     drop(running);
     mark.assert_nothing_left();
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < soon(), "{:?}", begun.elapsed());
 }
 
 fn many() {

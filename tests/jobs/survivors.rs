@@ -1,5 +1,5 @@
 //! Nothing survives: whoever is killed, whatever it left.
-use crate::support::{Mark, SOON, kill, text, trial, verdict};
+use crate::support::{Mark, kill, soon, text, trial, verdict};
 use std::time::{Duration, Instant};
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
@@ -36,7 +36,7 @@ fn orphans() {
         mark.assert_nothing_left();
         assert_eq!(outcome.code, code, "{}", verdict(&outcome));
         assert!(
-            begun.elapsed() < Duration::from_millis(250) + SOON,
+            begun.elapsed() < Duration::from_millis(250) + soon(),
             "{:?}",
             begun.elapsed()
         );
@@ -80,7 +80,7 @@ fn killed_launcher() {
         kill(launcher.child.id(), signal);
         let took = launcher.all_gone(&mark);
         mark.assert_nothing_left();
-        assert!(took < SOON, "{took:?}");
+        assert!(took < soon(), "{took:?}");
         launcher.finish();
     }
 }
@@ -100,7 +100,7 @@ fn killed_launcher_stopped() {
         kill(launcher.child.id(), libc::SIGKILL);
         let took = launcher.all_gone(&mark);
         mark.assert_nothing_left();
-        assert!(took < SOON, "{who}: {took:?}");
+        assert!(took < soon(), "{who}: {took:?}");
         launcher.finish();
     }
 }
@@ -112,7 +112,7 @@ fn killed_agent() {
         kill(launcher.agent, signal);
         let took = launcher.all_gone(&mark);
         mark.assert_nothing_left();
-        assert!(took < SOON, "{took:?}");
+        assert!(took < soon(), "{took:?}");
         let (code, _, err) = launcher.finish();
         assert_eq!(code, Some(125), "{err}");
         assert!(
@@ -130,7 +130,7 @@ fn killed_guard() {
         kill(launcher.guard, signal);
         let took = launcher.all_gone(&mark);
         mark.assert_nothing_left();
-        assert!(took < SOON, "{took:?}");
+        assert!(took < soon(), "{took:?}");
         let (code, _, err) = launcher.finish();
         assert_eq!(code, Some(125), "{err}");
         assert!(err.contains("the job's guard (process"), "{err}");
@@ -149,7 +149,7 @@ fn stopped_agent() {
     let outcome = running.wait();
     mark.assert_nothing_left();
     assert_eq!(outcome.code, 143);
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < soon(), "{:?}", begun.elapsed());
     assert!(
         outcome
             .notes
