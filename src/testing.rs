@@ -4,7 +4,6 @@ use crate::environment::instance::Home;
 use crate::environment::process::{Rank, with_thread_rank};
 use crate::job::{RankState, Segment};
 use crate::topology::SimpleCommunicator;
-use core::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -25,7 +24,6 @@ pub fn ranks<F>(count: usize, f: F)
 where
     F: Fn(SimpleCommunicator) + Sync,
 {
-    let site = Location::caller();
     let segment = match Segment::private(count) {
         Ok(segment) => Arc::new(segment),
         Err(error) => panic!("{error}"),
@@ -38,20 +36,15 @@ where
             Ok(rank) => rank,
             Err(error) => panic!("{error}"),
         };
-        let instance = rank.instance.clone();
         let world = SimpleCommunicator::from_shared(rank.world.clone());
-        let outcome = catch_unwind(AssertUnwindSafe(|| with_thread_rank(rank, || f(world))));
-        let ended = match outcome {
-            Ok(()) if instance.is_closed() => Ok(()),
-            Ok(()) => catch_unwind(AssertUnwindSafe(|| {
-                instance.check(instance.engine().finalize(site));
-                instance.close();
-            })),
-            Err(panic) => {
-                instance.end_in_panic();
-                Err(panic)
-            }
-        };
+        let (me, instance) = (rank.clone(), rank.instance.clone());
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            with_thread_rank(rank, || f(world));
+            me.finalize();
+        }));
+        if ended.is_err() {
+            instance.end_in_panic();
+        }
         let followed = ended.is_err() && control.first_failed() != Some(number);
         ended.map_err(|panic| (followed, panic))
     };

@@ -11,6 +11,7 @@ pub struct DerivedType {
 }
 
 impl DerivedType {
+    /// Not made yet.
     #[allow(clippy::new_without_default)] // for statics only
     pub const fn new() -> DerivedType {
         DerivedType {

@@ -67,14 +67,6 @@ impl Kind {
         }
     }
 
-    /// Bytes from one element to the next.
-    pub(crate) fn extent(&self) -> isize {
-        match self {
-            Kind::Basic(basic) => basic.size() as isize,
-            Kind::User(layout) => layout.extent(),
-        }
-    }
-
     pub(crate) fn code(&self) -> TypeCode {
         match self {
             Kind::Basic(basic) => TypeCode::of(*basic),

@@ -139,14 +139,6 @@ macro_rules! owned {
             raw: MPI_Datatype,
         }
 
-        impl $name {
-            pub(crate) fn from_layout(layout: Layout) -> Self {
-                $name {
-                    raw: MPI_Datatype::from_owned(Arc::new(layout)),
-                }
-            }
-        }
-
         // SAFETY: this owns a count of what the handle points to.
         unsafe impl AsRaw for $name {
             type Raw = MPI_Datatype;
@@ -279,7 +271,9 @@ fn equal_lengths(constructor: &str, one: (&str, usize), other: (&str, usize)) {
 #[track_caller]
 fn built(constructor: &str, parts: &[Part<'_>], padded: bool) -> UncommittedUserDatatype {
     match construct::layout(parts, padded) {
-        Some(layout) => UncommittedUserDatatype::from_layout(layout),
+        Some(layout) => UncommittedUserDatatype {
+            raw: MPI_Datatype::from_owned(Arc::new(layout)),
+        },
         None => panic!(
             "{constructor} was asked for a datatype that reaches beyond the address space; make its counts or displacements smaller"
         ),

@@ -122,15 +122,9 @@ impl Drop for Universe {
             instance.end_in_panic();
             return;
         }
-        {
-            let site = Location::caller();
-            let _entry = instance.enter();
-            instance.check(instance.drain_buffer(site));
-            for report in instance.check(instance.engine().finalize(site)) {
-                eprintln!("tercio: rank {}: {report}", instance.engine().rank());
-            }
+        for left in self.rank.finalize() {
+            eprintln!("tercio: {left}");
         }
-        instance.close();
         process::retire(instance.engine().level());
     }
 }

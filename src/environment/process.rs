@@ -6,6 +6,7 @@ use crate::job::Membership;
 use crate::model::Error;
 use crate::topology::shared::{Role, Shared};
 use core::cell::RefCell;
+use core::panic::Location;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A rank with its two communicators.
@@ -30,6 +31,24 @@ impl Rank {
             world,
             self_comm,
         })
+    }
+
+    /// Takes leave of the others: what was sent is still delivered. Later calls are refused. What was left undone, in words.
+    #[track_caller]
+    pub(crate) fn finalize(&self) -> Vec<String> {
+        let (instance, site) = (&self.instance, Location::caller());
+        let left = {
+            let _entry = instance.enter();
+            instance.check(instance.drain_buffer(site));
+            instance.check(coll::check_history(
+                instance.engine(),
+                self.world.coll(),
+                site,
+            ));
+            instance.check(instance.engine().finalize(site))
+        };
+        instance.close();
+        left
     }
 }
 

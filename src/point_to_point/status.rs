@@ -46,7 +46,8 @@ impl Status {
     ///
     /// ```
     /// use tercio::{ffi::MPI_Status, point_to_point::Status};
-    /// let raw = MPI_Status { MPI_SOURCE: 3, MPI_TAG: 7, ..MPI_Status::default() };
+    /// let mut raw = MPI_Status::default();
+    /// (raw.MPI_SOURCE, raw.MPI_TAG) = (3, 7);
     /// assert_eq!(Status::from_raw(raw).source_rank(), 3);
     /// ```
     pub fn from_raw(status: MPI_Status) -> Status {

@@ -1,6 +1,5 @@
 //! Ranks of a communicator as values: what messages go to and come from.
 use super::sealed::{AsHandle, CommunicatorHandle};
-use super::shared::Shared;
 use super::{AsCommunicator, Communicator, Rank};
 use crate::ffi::MPI_Comm;
 use crate::raw::AsRaw;
@@ -51,10 +50,6 @@ impl<'a> Process<'a> {
     pub fn is_self(&self) -> bool {
         self.comm.rank() == self.rank
     }
-
-    pub(crate) fn shared(&self) -> &'a Shared {
-        &self.comm.0.0
-    }
 }
 
 /// Any process of a communicator: a source of messages.
@@ -72,12 +67,6 @@ impl<'a> Process<'a> {
 /// ```
 #[derive(Copy, Clone)]
 pub struct AnyProcess<'a>(pub(super) &'a CommunicatorHandle);
-
-impl<'a> AnyProcess<'a> {
-    pub(crate) fn shared(&self) -> &'a Shared {
-        &self.0.0
-    }
-}
 
 // SAFETY: that of the handle.
 unsafe impl AsRaw for Process<'_> {

@@ -1,8 +1,9 @@
 //! What all handles of one communicator share.
 use super::attributes::Attributes;
 use super::cartesian::Grid;
-use crate::coll::Communicator;
+use crate::coll::{self, Communicator};
 use crate::environment::instance::Instance;
+use core::panic::Location;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,12 +92,20 @@ impl Shared {
 }
 
 impl Drop for Shared {
+    #[track_caller]
     fn drop(&mut self) {
+        if self.number <= SELF {
+            return;
+        }
         // A thread that may not call leaves the queues of the context behind; they are empty, and finalize takes them away.
-        if self.number > SELF {
-            if let Some(_entry) = self.instance.try_enter() {
-                self.instance.engine().forget(self.coll.comm());
-            }
+        let Some(_entry) = self.instance.try_enter() else {
+            return;
+        };
+        let engine = self.instance.engine();
+        engine.forget(self.coll.comm());
+        if !std::thread::panicking() {
+            let history = coll::check_history(engine, &self.coll, Location::caller());
+            self.instance.check(history);
         }
     }
 }
