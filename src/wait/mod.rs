@@ -11,7 +11,7 @@ mod word;
 mod loom_models;
 
 pub(crate) use policy::WaitMode;
-pub(crate) use turn::{Turn, TurnGuard};
+pub(crate) use turn::Turn;
 
 use crate::job::Segment;
 use crate::job::segment::Word;

@@ -223,21 +223,6 @@ impl<M: LaneMemory> Tx<M> {
         true
     }
 
-    /// [`Tx::try_ring`] of contiguous memory, by the fastest copy for the size.
-    ///
-    /// # Safety
-    /// `ptr` is valid for reading `len` bytes.
-    #[inline]
-    pub(crate) unsafe fn try_ring_raw(
-        &mut self,
-        head: &SlotHead,
-        ptr: *const u8,
-        len: usize,
-    ) -> bool {
-        // SAFETY: the caller's promise for `ptr`; the lane gives room for `len` bytes.
-        self.try_ring(head, len, |out| unsafe { copy::to_shared(ptr, out, len) })
-    }
-
     /// How many eager bytes the receiver says it has matched. Never goes back.
     #[inline]
     pub(crate) fn matched_bytes(&mut self) -> u64 {

@@ -133,8 +133,10 @@ fn loom_lane_spans_are_reused_in_order() {
         let sender = thread::spawn(move || {
             for message in 0..MESSAGES {
                 let bytes = [message as u8 + 1; LONG];
-                // SAFETY: LONG readable bytes.
-                while !unsafe { tx.try_ring_raw(&head(message), bytes.as_ptr(), LONG) } {
+                // SAFETY: LONG bytes at both ends.
+                while !tx.try_ring(&head(message), LONG, |out| unsafe {
+                    out.copy_from_nonoverlapping(bytes.as_ptr(), LONG)
+                }) {
                     thread::yield_now();
                 }
             }

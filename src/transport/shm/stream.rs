@@ -134,12 +134,6 @@ impl StreamTx {
         self.shared.head().store(self.head, Release);
     }
 
-    /// The position after what was published.
-    #[inline]
-    pub(crate) fn sent(&self) -> u64 {
-        self.head
-    }
-
     /// The position after what was consumed.
     #[inline]
     pub(crate) fn consumed(&mut self) -> u64 {

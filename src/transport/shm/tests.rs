@@ -41,8 +41,10 @@ fn try_send(tx: &mut LaneTx, message: u64, len: usize) -> bool {
     if len <= INLINE {
         tx.try_inline(&head(message), &data)
     } else {
-        // SAFETY: the vector has `len` bytes.
-        unsafe { tx.try_ring_raw(&head(message), data.as_ptr(), len) }
+        // SAFETY: the vector has `len` bytes, and so has the room.
+        tx.try_ring(&head(message), len, |out| unsafe {
+            super::copy::to_shared(data.as_ptr(), out, len)
+        })
     }
 }
 
