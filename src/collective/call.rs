@@ -85,10 +85,8 @@ pub(super) unsafe fn send_parts<B: ?Sized + PartitionedBuffer>(
     let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
     let (count, parts) = parts(call, &kind, buffer.counts(), buffer.displs(), ranks);
     // SAFETY: the parts were checked to lie in the buffer when it was partitioned.
-    Parts {
-        span: unsafe { kind.send(buffer.pointer().cast(), count) },
-        parts,
-    }
+    let span = unsafe { kind.send(buffer.pointer().cast(), count) };
+    Parts { span, parts }
 }
 
 /// # Safety
@@ -102,10 +100,8 @@ pub(super) unsafe fn recv_parts<B: ?Sized + PartitionedBufferMut>(
     let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
     let (count, parts) = parts(call, &kind, buffer.counts(), buffer.displs(), ranks);
     // SAFETY: the parts were checked to lie in the buffer, apart from each other, when it was partitioned.
-    Parts {
-        span: unsafe { kind.recv(buffer.pointer_mut().cast(), count) },
-        parts,
-    }
+    let span = unsafe { kind.recv(buffer.pointer_mut().cast(), count) };
+    Parts { span, parts }
 }
 
 /// `buffer` as `ranks` parts of equal length, to send; what is left over at the end is not sent.
@@ -151,8 +147,9 @@ pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
     let kind = span::kind(send);
     let op = op.prepare(call, &Elements(&kind)).0;
     // SAFETY: by the contract of this function.
+    let send = unsafe { span::send(send) };
     Reduction {
-        send: unsafe { span::send(send) },
+        send,
         recv: (),
         op,
         element: element(&kind),

@@ -133,8 +133,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let (root, mine) = (world.process_at_rank(0), world.rank());
     ///     let mut all = [0; 3];
     ///     tercio::request::scope(|scope| match mine {
-    ///         0 => drop(root.immediate_gather_into_root(scope, &mine, &mut all).wait()),
-    ///         _ => drop(root.immediate_gather_into(scope, &mine).wait()),
+    ///         0 => { root.immediate_gather_into_root(scope, &mine, &mut all).wait(); }
+    ///         _ => { root.immediate_gather_into(scope, &mine).wait(); }
     ///     });
     ///     assert!(mine != 0 || all == [0, 1, 2]);
     /// });
@@ -213,8 +213,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let (root, mine) = (world.process_at_rank(0), world.rank());
     ///     let mut all = [0; 3];
     ///     tercio::request::scope(|scope| match mine {
-    ///         0 => drop(root.immediate_gather_into_root(scope, &mine, &mut all).wait()),
-    ///         _ => drop(root.immediate_gather_into(scope, &mine).wait()),
+    ///         0 => { root.immediate_gather_into_root(scope, &mine, &mut all).wait(); }
+    ///         _ => { root.immediate_gather_into(scope, &mine).wait(); }
     ///     });
     ///     assert!(mine != 0 || all == [0, 1, 2]);
     /// });
@@ -301,8 +301,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let mut all = [0; 3];
     ///     let mut parts = tercio::datatype::PartitionMut::new(&mut all, vec![0, 1, 2], vec![0, 0, 1]);
     ///     tercio::request::scope(|scope| match world.rank() {
-    ///         0 => drop(root.immediate_gather_varcount_into_root(scope, &mine[..], &mut parts).wait()),
-    ///         _ => drop(root.immediate_gather_varcount_into(scope, &mine[..]).wait()),
+    ///         0 => { root.immediate_gather_varcount_into_root(scope, &mine[..], &mut parts).wait(); }
+    ///         _ => { root.immediate_gather_varcount_into(scope, &mine[..]).wait(); }
     ///     });
     ///     assert!(world.rank() != 0 || all == [1, 2, 2]);
     /// });
@@ -390,8 +390,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let mut all = [0; 3];
     ///     let mut parts = tercio::datatype::PartitionMut::new(&mut all, vec![0, 1, 2], vec![0, 0, 1]);
     ///     tercio::request::scope(|scope| match world.rank() {
-    ///         0 => drop(root.immediate_gather_varcount_into_root(scope, &mine[..], &mut parts).wait()),
-    ///         _ => drop(root.immediate_gather_varcount_into(scope, &mine[..]).wait()),
+    ///         0 => { root.immediate_gather_varcount_into_root(scope, &mine[..], &mut parts).wait(); }
+    ///         _ => { root.immediate_gather_varcount_into(scope, &mine[..]).wait(); }
     ///     });
     ///     assert!(world.rank() != 0 || all == [1, 2, 2]);
     /// });
@@ -481,8 +481,8 @@ pub trait Root: AsCommunicator + AsHandle {
     /// tercio::testing::ranks(3, |world| {
     ///     let (root, all, mut mine) = (world.process_at_rank(0), [5, 6, 7], 0);
     ///     tercio::request::scope(|scope| match world.rank() {
-    ///         0 => drop(root.immediate_scatter_into_root(scope, &all, &mut mine).wait()),
-    ///         _ => drop(root.immediate_scatter_into(scope, &mut mine).wait()),
+    ///         0 => { root.immediate_scatter_into_root(scope, &all, &mut mine).wait(); }
+    ///         _ => { root.immediate_scatter_into(scope, &mut mine).wait(); }
     ///     });
     ///     assert_eq!(mine, 5 + world.rank());
     /// });
@@ -560,8 +560,8 @@ pub trait Root: AsCommunicator + AsHandle {
     /// tercio::testing::ranks(3, |world| {
     ///     let (root, all, mut mine) = (world.process_at_rank(0), [5, 6, 7], 0);
     ///     tercio::request::scope(|scope| match world.rank() {
-    ///         0 => drop(root.immediate_scatter_into_root(scope, &all, &mut mine).wait()),
-    ///         _ => drop(root.immediate_scatter_into(scope, &mut mine).wait()),
+    ///         0 => { root.immediate_scatter_into_root(scope, &all, &mut mine).wait(); }
+    ///         _ => { root.immediate_scatter_into(scope, &mut mine).wait(); }
     ///     });
     ///     assert_eq!(mine, 5 + world.rank());
     /// });
@@ -648,8 +648,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let all = [1, 2, 2];
     ///     let parts = tercio::datatype::Partition::new(&all, vec![0, 1, 2], vec![0, 0, 1]);
     ///     tercio::request::scope(|scope| match world.rank() {
-    ///         0 => drop(root.immediate_scatter_varcount_into_root(scope, &parts, &mut mine[..]).wait()),
-    ///         _ => drop(root.immediate_scatter_varcount_into(scope, &mut mine[..]).wait()),
+    ///         0 => { root.immediate_scatter_varcount_into_root(scope, &parts, &mut mine[..]).wait(); }
+    ///         _ => { root.immediate_scatter_varcount_into(scope, &mut mine[..]).wait(); }
     ///     });
     ///     assert_eq!(mine, vec![world.rank(); world.rank() as usize]);
     /// });
@@ -738,8 +738,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let all = [1, 2, 2];
     ///     let parts = tercio::datatype::Partition::new(&all, vec![0, 1, 2], vec![0, 0, 1]);
     ///     tercio::request::scope(|scope| match world.rank() {
-    ///         0 => drop(root.immediate_scatter_varcount_into_root(scope, &parts, &mut mine[..]).wait()),
-    ///         _ => drop(root.immediate_scatter_varcount_into(scope, &mut mine[..]).wait()),
+    ///         0 => { root.immediate_scatter_varcount_into_root(scope, &parts, &mut mine[..]).wait(); }
+    ///         _ => { root.immediate_scatter_varcount_into(scope, &mut mine[..]).wait(); }
     ///     });
     ///     assert_eq!(mine, vec![world.rank(); world.rank() as usize]);
     /// });
@@ -834,8 +834,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let (root, op) = (world.process_at_rank(0), tercio::collective::SystemOperation::sum());
     ///     let (mine, mut sum) = (world.rank(), 0);
     ///     tercio::request::scope(|scope| match mine {
-    ///         0 => drop(root.immediate_reduce_into_root(scope, &mine, &mut sum, op).wait()),
-    ///         _ => drop(root.immediate_reduce_into(scope, &mine, op).wait()),
+    ///         0 => { root.immediate_reduce_into_root(scope, &mine, &mut sum, op).wait(); }
+    ///         _ => { root.immediate_reduce_into(scope, &mine, op).wait(); }
     ///     });
     ///     assert!(mine != 0 || sum == 3);
     /// });
@@ -920,8 +920,8 @@ pub trait Root: AsCommunicator + AsHandle {
     ///     let (root, op) = (world.process_at_rank(0), tercio::collective::SystemOperation::sum());
     ///     let (mine, mut sum) = (world.rank(), 0);
     ///     tercio::request::scope(|scope| match mine {
-    ///         0 => drop(root.immediate_reduce_into_root(scope, &mine, &mut sum, op).wait()),
-    ///         _ => drop(root.immediate_reduce_into(scope, &mine, op).wait()),
+    ///         0 => { root.immediate_reduce_into_root(scope, &mine, &mut sum, op).wait(); }
+    ///         _ => { root.immediate_reduce_into(scope, &mine, op).wait(); }
     ///     });
     ///     assert!(mine != 0 || sum == 3);
     /// });

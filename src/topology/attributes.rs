@@ -13,12 +13,15 @@ pub(super) struct Attributes {
     values: Mutex<Vec<Attached>>,
 }
 
+/// Clones a value of the type that it is made for.
+type Cloner = fn(&dyn Any) -> Box<dyn Any>;
+
 struct Attached {
     key: TypeId,
     value: Box<dyn Any>,
     /// The thread that attached it: a value need not be Send or Sync, so nobody else sees or drops it.
     owner: u64,
-    clone: Option<fn(&dyn Any) -> Box<dyn Any>>,
+    clone: Option<Cloner>,
 }
 
 // SAFETY: values are touched by the thread that attached them only: looked at in `get` and `clones`, dropped in Attached's drop.
@@ -44,7 +47,7 @@ fn cloned<A: CommAttribute>(value: &dyn Any) -> Box<dyn Any> {
 
 impl Attributes {
     fn set<A: CommAttribute>(&self, value: A) {
-        let clone = A::CLONE_ON_DUP.then_some(cloned::<A> as fn(&dyn Any) -> Box<dyn Any>);
+        let clone = A::CLONE_ON_DUP.then_some(cloned::<A> as Cloner);
         let attached = Attached {
             key: TypeId::of::<A>(),
             value: Box::new(value),

@@ -7,8 +7,8 @@ use tercio::topology::{Color, SimpleCommunicator};
 use tercio::traits::*;
 
 /// What `f` panics with.
-fn panic_of(f: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(f)).expect_err("it panics");
+fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(f()))).expect_err("it panics");
     match panic.downcast::<String>() {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().expect("a text").to_string(),
@@ -30,18 +30,18 @@ fn says(text: &str, parts: &[&str]) {
 #[test]
 fn ranks_tags_and_colors_out_of_range() {
     tercio::testing::ranks(2, |world| {
-        let text = panic_of(|| drop(world.process_at_rank(2).rank()));
+        let text = panic_of(|| world.process_at_rank(2).rank());
         says(&text, &["rank 2 of a communicator of 2", "0 to size - 1"]);
-        let text = panic_of(|| drop(world.process_at_rank(-1).rank()));
+        let text = panic_of(|| world.process_at_rank(-1).rank());
         says(&text, &["rank -1"]);
         let text = panic_of(|| world.this_process().send_with_tag(&1, -5));
         says(
             &text,
             &["send_with_tag was asked for tag -5", "0 to 2147483647"],
         );
-        let text = panic_of(|| drop(world.any_process().receive_with_tag::<i32>(-1)));
+        let text = panic_of(|| world.any_process().receive_with_tag::<i32>(-1));
         says(&text, &["receive_with_tag was asked for tag -1"]);
-        let text = panic_of(|| drop(Color::with_value(-3)));
+        let text = panic_of(|| Color::with_value(-3));
         says(&text, &["color of -3", "Color::undefined()"]);
     });
 }
@@ -59,7 +59,7 @@ fn a_message_that_does_not_fit_is_an_error_at_the_receiver_only() {
             });
             says(&text, &["12", "8"]);
             // One i32 was asked for, two came.
-            let text = panic_of(|| drop(world.any_process().receive::<i32>()));
+            let text = panic_of(|| world.any_process().receive::<i32>());
             says(&text, &["8", "4"]);
             // The channel is still good.
             assert_eq!(world.any_process().receive::<f64>().0, 7.5);
@@ -72,7 +72,7 @@ fn fewer_bytes_than_one_element_is_no_element() {
     tercio::testing::ranks(1, |world| {
         let me = world.this_process();
         me.send::<[u64]>(&[]);
-        let text = panic_of(|| drop(me.receive::<u64>()));
+        let text = panic_of(|| me.receive::<u64>());
         says(
             &text,
             &[
@@ -182,7 +182,7 @@ fn partitions_are_for_as_many_ranks_as_there_are() {
         let mut parts = PartitionMut::new(&mut all, vec![1, 1], vec![0, 1]);
         let text = panic_of(|| world.all_gather_varcount_into(&mine, &mut parts));
         says(&text, &["2 counts for 1 ranks"]);
-        let text = panic_of(|| drop(Partition::new(&mine, vec![1], vec![]).counts().len()));
+        let text = panic_of(|| Partition::new(&mine, vec![1], vec![]).counts().len());
         says(&text, &["1 counts but 0 displacements"]);
     });
 }
@@ -203,7 +203,7 @@ fn an_exchange_is_on_one_communicator() {
 
 #[test]
 fn datatypes_are_built_of_sense() {
-    let text = panic_of(|| drop(UserDatatype::contiguous(-1, &i32::equivalent_datatype())));
+    let text = panic_of(|| UserDatatype::contiguous(-1, &i32::equivalent_datatype()));
     says(&text, &["contiguous was asked for a count of -1"]);
     let text = panic_of(|| {
         drop(UserDatatype::indexed(
@@ -246,10 +246,9 @@ fn a_datatype_outside_of_its_type_is_refused() {
 #[test]
 fn a_zero_dimension_is_no_grid() {
     tercio::testing::ranks(2, |world| {
-        let text =
-            panic_of(|| drop(world.create_cartesian_communicator(&[2, 0], &[false; 2], false)));
+        let text = panic_of(|| world.create_cartesian_communicator(&[2, 0], &[false; 2], false));
         says(&text, &["grid of [2, 0]", "at least one process"]);
-        let text = panic_of(|| drop(world.create_cartesian_communicator(&[3], &[false], false)));
+        let text = panic_of(|| world.create_cartesian_communicator(&[3], &[false], false));
         says(&text, &["3 processes, but there are 2"]);
     });
 }
@@ -291,7 +290,7 @@ fn a_wait_for_a_rank_that_is_gone_is_told() {
 fn a_dropped_message_is_missed() {
     tercio::testing::ranks(1, |world| {
         world.this_process().send(&1);
-        let text = panic_of(|| drop(world.any_process().matched_probe()));
+        let text = panic_of(|| world.any_process().matched_probe());
         says(&text, &["matched probe", "matched_receive"]);
     });
 }
