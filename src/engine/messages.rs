@@ -146,6 +146,33 @@ impl Engine {
         self.finish_request(request, site)
     }
 
+    /// Waits until one of the requests is complete; which, and its status. It is gone then; the others stay.
+    pub(crate) fn wait_any(&self, requests: &[RequestId], site: Site) -> Result<(usize, Status)> {
+        {
+            let mut state = self.enter(site)?;
+            let site_id = state.sites.id(&self.segment, self.rank, site);
+            note_call(&self.last_call, Call::Wait as u32, site_id);
+        }
+        self.block(
+            site,
+            |state| {
+                requests.iter().enumerate().find_map(|(at, &request)| {
+                    let result = state.requests.take_result(request)?;
+                    Some(result.map(|status| (at, status)))
+                })
+            },
+            // As long as one of them can be complete, the wait makes sense.
+            |state| {
+                let mut first = None;
+                for &request in requests {
+                    let error = state.hopeless(request)?;
+                    first.get_or_insert(error);
+                }
+                first
+            },
+        )
+    }
+
     /// As [`Engine::wait`], for a collective: `check` is asked now and then whether the wait makes sense at all.
     pub(crate) fn wait_collective(
         &self,

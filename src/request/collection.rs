@@ -126,13 +126,27 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     /// ```
     #[track_caller]
     pub fn wait_any(&mut self) -> Option<Done<'a, D>> {
-        while self.incomplete > 0 {
-            if let Some(done) = self.test_any() {
-                return Some(done);
+        let mut numbers = Vec::with_capacity(self.incomplete);
+        let mut pending = Vec::with_capacity(self.incomplete);
+        for (number, (state, _)) in self.requests.iter().enumerate() {
+            match state {
+                // What `test_all` found complete needs no waiting.
+                State::Complete(status) => {
+                    let status = *status;
+                    return Some(self.leave(number, status));
+                }
+                State::Pending(live) => {
+                    numbers.push(number);
+                    pending.push(live);
+                }
+                State::Gone => {}
             }
-            std::thread::yield_now();
         }
-        None
+        if pending.is_empty() {
+            return None;
+        }
+        let (at, status) = Live::wait_any(&pending);
+        Some(self.leave(numbers[at], status))
     }
 
     /// Waits until at least one request is complete, and gives all that are.
@@ -321,15 +335,12 @@ where
 pub fn wait_any<'a, D, S: Scope<'a>>(
     requests: &mut Vec<Request<'a, D, S>>,
 ) -> Option<(usize, Status)> {
-    while !requests.is_empty() {
-        for place in 0..requests.len() {
-            if let Some(status) = requests[place].live.test() {
-                // Its operation is over, so the parts can go.
-                drop(requests.remove(place).dismantle());
-                return Some((place, status));
-            }
-        }
-        std::thread::yield_now();
+    if requests.is_empty() {
+        return None;
     }
-    None
+    let pending: Vec<&Live> = requests.iter().map(|request| &request.live).collect();
+    let (place, status) = Live::wait_any(&pending);
+    // Its operation is over, so the parts can go.
+    drop(requests.remove(place).dismantle());
+    Some((place, status))
 }

@@ -37,6 +37,23 @@ impl Live {
         Status::new(instance.check(instance.engine().wait(self.id, Location::caller())))
     }
 
+    /// Waits until one of `requests` is complete; which, and its status. There is at least one.
+    #[track_caller]
+    pub(super) fn wait_any(requests: &[&Live]) -> (usize, Status) {
+        let instance = requests[0].shared.instance();
+        let _entry = instance.enter();
+        let mut ids = Vec::with_capacity(requests.len());
+        for request in requests {
+            assert!(
+                Arc::ptr_eq(request.shared.instance(), instance),
+                "requests of several ranks were waited for at once; each rank waits for its own"
+            );
+            ids.push(request.id);
+        }
+        let (at, status) = instance.check(instance.engine().wait_any(&ids, Location::caller()));
+        (at, Status::new(status))
+    }
+
     #[track_caller]
     pub(crate) fn test(&self) -> Option<Status> {
         let instance = self.shared.instance();
