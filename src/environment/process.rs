@@ -79,9 +79,6 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
         let membership = Arc::new(Membership::join()?);
         membership.note_panics();
         let settings = Settings::from_variables(level, |name| std::env::var(name).ok())?;
-        if let Some(agent) = membership.agent() {
-            settings.single_copy.permit(agent);
-        }
         let engine = Engine::new(membership.segment().clone(), membership.rank(), settings)?;
         Rank::new(engine, Home::Process(membership))
     };

@@ -27,14 +27,6 @@ impl SingleCopyMode {
             _ => None,
         }
     }
-
-    /// Lets the other ranks, all of them descendants of their agent, read this process's memory where Yama would forbid it. A refusal (no
-    /// Yama, or a sandbox) changes nothing: a rank that then may not read finds out.
-    pub(crate) fn permit(self, agent: u32) {
-        if self != SingleCopyMode::Off {
-            let _ = cma::allow(agent as i32);
-        }
-    }
 }
 
 /// What is known about reading one peer's memory.
