@@ -1,5 +1,6 @@
 //! Ranks that are threads of one process, for tests and examples.
-use crate::engine::{Engine, Settings, ThreadLevel};
+use crate::engine::{Engine, Settings};
+use crate::environment::Threading;
 use crate::environment::instance::Home;
 use crate::environment::process::{Rank, with_thread_rank};
 use crate::job::{RankState, Segment};
@@ -24,6 +25,26 @@ pub fn ranks<F>(count: usize, f: F)
 where
     F: Fn(SimpleCommunicator) + Sync,
 {
+    ranks_with_threading(count, Threading::Single, f);
+}
+
+/// [`ranks`], whose threads may start others that call the library as `threading` allows.
+///
+/// ```
+/// use tercio::{Threading, traits::*};
+/// tercio::testing::ranks_with_threading(2, Threading::Multiple, |world| {
+///     let other = world.process_at_rank(1 - world.rank());
+///     std::thread::scope(|threads| {
+///         threads.spawn(|| other.send_with_tag(&1, 1));
+///         threads.spawn(|| assert_eq!(other.receive_with_tag::<i32>(1).0, 1));
+///     });
+/// });
+/// ```
+#[track_caller]
+pub fn ranks_with_threading<F>(count: usize, threading: Threading, f: F)
+where
+    F: Fn(SimpleCommunicator) + Sync,
+{
     let segment = match Segment::private(count) {
         Ok(segment) => Arc::new(segment),
         Err(error) => panic!("{error}"),
@@ -31,7 +52,7 @@ where
     let run = |number: usize| {
         let control = segment.control();
         control.set_state(number, RankState::Active);
-        let engine = Engine::new(segment.clone(), number, Settings::new(ThreadLevel::Single));
+        let engine = Engine::new(segment.clone(), number, Settings::new(threading.into()));
         let rank = match engine.and_then(|engine| Rank::new(engine, Home::Thread)) {
             Ok(rank) => rank,
             Err(error) => panic!("{error}"),

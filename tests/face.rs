@@ -3,4 +3,5 @@ mod face {
     mod datatypes;
     mod requests;
     mod sentences;
+    mod threads;
 }

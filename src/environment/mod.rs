@@ -310,6 +310,9 @@ pub fn time_resolution() -> f64 {
 /// Panics where the datatype of the deriving struct `name` must not be made now.
 #[track_caller]
 pub(crate) fn check_derived(name: &str) {
+    if matches!(process::current(), State::Before) && process::has_thread_ranks() {
+        return;
+    }
     let instance = process::rank(&format!("the datatype of `{name}`")).instance;
     assert!(
         instance.engine().level() == ThreadLevel::Multiple || instance.is_main_thread(),

@@ -7,6 +7,7 @@ use crate::model::Error;
 use crate::topology::shared::{Role, Shared};
 use core::cell::RefCell;
 use core::panic::Location;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A rank with its two communicators.
@@ -123,6 +124,14 @@ pub(crate) fn rank(what: &str) -> Rank {
     }
 }
 
+/// How many threads of `testing::ranks` there are.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the caller may be a thread that a rank of `testing::ranks` started.
+pub(super) fn has_thread_ranks() -> bool {
+    THREADS.load(Ordering::Relaxed) > 0
+}
+
 /// Runs `f` as the thread of `rank`.
 pub(crate) fn with_thread_rank<R>(rank: Rank, f: impl FnOnce() -> R) -> R {
     /// Taken back also when `f` panics.
@@ -130,9 +139,11 @@ pub(crate) fn with_thread_rank<R>(rank: Rank, f: impl FnOnce() -> R) -> R {
     impl Drop for Reset {
         fn drop(&mut self) {
             THREAD.set(None);
+            THREADS.fetch_sub(1, Ordering::Relaxed);
         }
     }
     THREAD.set(Some(rank));
+    THREADS.fetch_add(1, Ordering::Relaxed);
     let _reset = Reset;
     f()
 }
