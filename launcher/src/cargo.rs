@@ -113,6 +113,9 @@ impl Target {
         }
         match found.len() {
             1 => Ok(found.remove(0).1),
+            0 if matches!(self.kind, Kind::Package) => Err(Sentence::own(format!(
+                "{self} has no binary; name one of its examples by --example"
+            ))),
             0 => Err(Sentence::own(format!(
                 "cargo built {self}, but named no executable; nothing was started"
             ))),
