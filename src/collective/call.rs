@@ -31,7 +31,7 @@ pub(super) fn start(shared: &Arc<Shared>, call: Call<'_>) -> Live {
     let _entry = instance.enter();
     let site = Location::caller();
     let id: RequestId = instance.check(coll::start(instance.engine(), shared.coll(), call, site));
-    Live::new(shared, id, site)
+    Live::collective(shared, id, site)
 }
 
 /// A partitioned buffer: the memory that its parts lie in, and the parts.

@@ -1,25 +1,38 @@
 //! A request of the engine that is not complete yet.
 use crate::engine::RequestId;
+use crate::environment::instance::Instance;
 use crate::model::Site;
 use crate::point_to_point::Status;
 use crate::topology::shared::Shared;
+use core::mem::ManuallyDrop;
 use core::panic::Location;
 use std::sync::Arc;
 
-/// An operation under way, and the communicator that it needs.
+/// An operation under way, and the rank whose engine it is in.
 pub(crate) struct Live {
-    shared: Arc<Shared>,
+    instance: ManuallyDrop<Arc<Instance>>,
+    /// Keeps a collective's communicator; for a message the engine has all that it needs.
+    _communicator: Option<Arc<Shared>>,
     id: RequestId,
     started: Site,
 }
 
 impl Live {
-    pub(crate) fn new(shared: &Arc<Shared>, id: RequestId, started: Site) -> Live {
+    /// Called inside an entry.
+    pub(crate) fn new(shared: &Shared, id: RequestId, started: Site) -> Live {
         Live {
-            shared: shared.clone(),
+            instance: ManuallyDrop::new(shared.instance().reference()),
+            _communicator: None,
             id,
             started,
         }
+    }
+
+    /// A collective. Called inside an entry.
+    pub(crate) fn collective(shared: &Arc<Shared>, id: RequestId, started: Site) -> Live {
+        let mut live = Live::new(shared, id, started);
+        live._communicator = Some(shared.clone());
+        live
     }
 
     pub(crate) fn started(&self) -> Site {
@@ -32,7 +45,7 @@ impl Live {
 
     #[track_caller]
     pub(crate) fn wait(self) -> Status {
-        let instance = self.shared.instance();
+        let instance = &self.instance;
         let _entry = instance.enter();
         Status::new(instance.check(instance.engine().wait(self.id, Location::caller())))
     }
@@ -56,7 +69,7 @@ impl Live {
 
     #[track_caller]
     pub(crate) fn test(&self) -> Option<Status> {
-        let instance = self.shared.instance();
+        let instance = &self.instance;
         let _entry = instance.enter();
         instance
             .check(instance.engine().test(self.id, Location::caller()))
@@ -65,20 +78,33 @@ impl Live {
 
     #[track_caller]
     pub(crate) fn cancel(&self) {
-        let instance = self.shared.instance();
+        let instance = &self.instance;
         let _entry = instance.enter();
         instance.check(instance.engine().cancel(self.id, Location::caller()));
     }
 
     /// The request's owner goes away in a panic.
     pub(crate) fn end_in_panic(&self) {
-        self.shared.instance().end_in_panic();
+        self.instance.end_in_panic();
     }
 
     /// Whether the operation is complete, as far as that can be told without waiting and without a second panic.
     pub(super) fn is_over(&self) -> bool {
-        let instance = self.shared.instance();
+        let instance = &self.instance;
         !instance.is_closed()
             && matches!(instance.engine().test(self.id, self.started), Ok(Some(_)))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let kept = match self.instance.try_enter() {
+            Some(_entry) => self.instance.keep(),
+            None => false,
+        };
+        if !kept {
+            // SAFETY: nothing uses the field after this.
+            unsafe { ManuallyDrop::drop(&mut self.instance) };
+        }
     }
 }
