@@ -152,7 +152,7 @@ impl Engine {
     /// The engine of local rank `rank` over `segment`. The rank counts as awake from here on.
     pub(crate) fn new(segment: Arc<Segment>, rank: usize, settings: Settings) -> Result<Engine> {
         let waiter = Arc::new(Waiter::new(&segment, rank, settings.wait));
-        let state = State::new(segment.clone(), rank, waiter.clone(), settings.single_copy);
+        let state = State::new(segment.clone(), rank, waiter.clone(), settings);
         let control = segment.control();
         control.set_state(rank, RankState::Active);
         let last_call = Word::at64(&segment, control.last_call_word(rank));

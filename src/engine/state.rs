@@ -4,12 +4,11 @@ use super::matching::{Contexts, Payload};
 use super::protocol::{self, CONTROL, CTS, DATA, DONE, EAGER, INLINE, RTS, STREAM};
 use super::requests::{RecvPhase, Requests, SendPhase, State as Request};
 use super::sites::Sites;
-use super::{RequestId, SendMode};
+use super::{RequestId, SendMode, Settings, ThreadLevel};
 use crate::job::Segment;
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Status};
-use crate::transport::shm::single_copy::SingleCopyMode;
 use crate::transport::shm::{Arrival, LaneRx, LaneTx, SingleCopy, SlotHead, StreamTx};
 use crate::wait::Waiter;
 use core::sync::atomic::Ordering;
@@ -64,6 +63,8 @@ pub(super) struct State {
     pub(super) waiter: Arc<Waiter>,
     /// Whether this rank reads long payloads out of its peers' memory.
     pub(super) single_copy: SingleCopy,
+    /// Other threads of this rank may send while one waits.
+    threads: bool,
     pub(super) links: Vec<Link>,
     pub(super) contexts: Contexts,
     pub(super) requests: Requests,
@@ -102,7 +103,7 @@ impl State {
         segment: Arc<Segment>,
         rank: usize,
         waiter: Arc<Waiter>,
-        single_copy: SingleCopyMode,
+        settings: Settings,
     ) -> State {
         let ranks = segment.ranks();
         let links = (0..ranks).map(|peer| Link {
@@ -120,7 +121,8 @@ impl State {
             links: links.collect(),
             rank,
             waiter,
-            single_copy: SingleCopy::new(single_copy, ranks),
+            single_copy: SingleCopy::new(settings.single_copy, ranks),
+            threads: settings.level == ThreadLevel::Multiple,
             contexts: Contexts::new(),
             requests: Requests::new(),
             sites: Sites::new(),
@@ -453,7 +455,9 @@ impl State {
     /// The error of a wait for any member but this rank, if all are gone.
     pub(super) fn all_gone_error(&self, members: &Members, what: &str) -> Option<Error> {
         let others = || members.iter().filter(|&&m| m != self.rank);
-        (others().count() > 0 && others().all(|&m| self.is_gone(m))).then(|| {
+        // With several threads, one may yet send what another waits for.
+        let lonely = !self.threads && others().count() > 0;
+        (lonely && others().all(|&m| self.is_gone(m))).then(|| {
             let text = format!("rank {} waits in {what}, but all other ranks of its communicator are gone; it can never be satisfied", self.rank);
             Error::new(ErrorClass::Gone, text)
         })

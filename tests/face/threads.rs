@@ -92,3 +92,17 @@ fn one_thread_at_a_time_at_serialized() {
         }
     });
 }
+
+#[test]
+fn a_wait_that_another_thread_may_end_is_no_failure() {
+    ranks_with_threading(2, Threading::Multiple, |world| {
+        if world.rank() == 0 {
+            std::thread::scope(|threads| {
+                threads.spawn(|| assert_eq!(world.any_process().receive::<i32>().0, 3));
+                // The other rank finalizes meanwhile.
+                std::thread::sleep(Duration::from_millis(100));
+                world.this_process().send(&3);
+            });
+        }
+    });
+}
