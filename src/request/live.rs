@@ -53,12 +53,12 @@ impl Live {
     /// Waits until one of `requests` is complete; which, and its status. There is at least one.
     #[track_caller]
     pub(super) fn wait_any(requests: &[&Live]) -> (usize, Status) {
-        let instance = requests[0].shared.instance();
+        let instance = &requests[0].instance;
         let _entry = instance.enter();
         let mut ids = Vec::with_capacity(requests.len());
         for request in requests {
             assert!(
-                Arc::ptr_eq(request.shared.instance(), instance),
+                Arc::ptr_eq(&request.instance, instance),
                 "requests of several ranks were waited for at once; each rank waits for its own"
             );
             ids.push(request.id);
