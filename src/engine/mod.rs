@@ -33,7 +33,9 @@ use crate::job::control::note_call;
 use crate::job::segment::Word;
 use crate::job::{RankState, Segment};
 use crate::model::error::Result;
-use crate::model::{CollKind, Envelope, Error, ErrorClass, Schedule, Signature, Site, Status};
+use crate::model::{
+    COLLECTIVE_CALLS, Call, Envelope, Error, ErrorClass, Schedule, Signature, Site, Status,
+};
 use crate::transport::shm::Arrival;
 use crate::wait::{Turn, Waiter};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -102,38 +104,6 @@ pub(crate) struct StartSchedule {
     pub(crate) signature: Signature,
     /// The number of this collective on its communicator; the same on all members.
     pub(crate) sequence: u64,
-}
-
-/// Numbers of calls, as a verdict shows them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Call {
-    Send = 1,
-    Receive = 2,
-    Probe = 3,
-    Wait = 4,
-    Finalize = 5,
-}
-
-/// Calls of collectives have the numbers of their kinds from here on.
-const COLLECTIVE_CALLS: u32 = 100;
-
-/// The word for call number `number`; `None` where a rank has made no call yet.
-pub(crate) fn call_name(number: u32) -> Option<&'static str> {
-    match number {
-        0 => None,
-        1 => Some("send"),
-        2 => Some("receive"),
-        3 => Some("probe"),
-        4 => Some("wait for a request"),
-        5 => Some("finalize"),
-        _ => Some(
-            number
-                .checked_sub(COLLECTIVE_CALLS)
-                .and_then(CollKind::from_number)
-                .map_or("unknown call", CollKind::name),
-        ),
-    }
 }
 
 /// The engine of one rank.

@@ -1,8 +1,8 @@
 //! Whose fault it was: from how processes ended, and from what ranks left on the control page.
 use super::agent::Agent;
 use super::verdict::{Cause, Findings, Subject};
-use crate::engine::{Call, call_name};
 use crate::job::{FailureKind, RankState};
+use crate::model::{Call, call_name};
 use crate::sys::process::Exit;
 
 /// What ended the job, and the rank that did it, if one did.

@@ -2,6 +2,7 @@
 //! Pure data: no operating system, no unsafe, nothing that blocks.
 #![forbid(unsafe_code)]
 
+pub(crate) mod call;
 pub(crate) mod datatype;
 pub(crate) mod envelope;
 pub(crate) mod error;
@@ -9,6 +10,7 @@ pub(crate) mod op;
 pub(crate) mod schedule;
 pub(crate) mod signature;
 
+pub(crate) use call::{COLLECTIVE_CALLS, Call, call_name};
 pub(crate) use datatype::{Basic, Layout, TypeCode};
 pub(crate) use envelope::{Envelope, Status};
 pub use error::{Error, ErrorClass};
