@@ -142,7 +142,18 @@ impl Instance {
             ErrorClass::Memory | ErrorClass::Internal => FailureKind::Other,
             _ => panic!("{}", sentence(&error)),
         };
-        self.end(kind, ENDED_BY_US, &error.at(Location::caller()).to_string())
+        let error = error.at(Location::caller());
+        let named = error.site().is_some_and(|at| {
+            error
+                .text()
+                .contains(&format!("{}:{}", at.file(), at.line()))
+        });
+        let text = if named {
+            error.text().to_string()
+        } else {
+            error.to_string()
+        };
+        self.end(kind, ENDED_BY_US, &text)
     }
 
     /// Ends the job because of this rank.
@@ -151,6 +162,8 @@ impl Instance {
         match &self.home {
             Home::Process(membership) => membership.fail(kind, code, text),
             Home::Thread => {
+                // What is under way may borrow from frames that are about to go.
+                self.gate.close();
                 let control = self.engine.segment().control();
                 control.record_failure(self.engine.rank(), kind, code, text);
                 control.raise_abort();
@@ -164,10 +177,13 @@ impl Instance {
     fn leave(&self) -> ! {
         match &self.home {
             Home::Process(membership) => membership.leave(),
-            Home::Thread => panic!(
-                "rank {} stops because the job is ending",
-                self.engine.rank()
-            ),
+            Home::Thread => {
+                self.gate.close();
+                panic!(
+                    "rank {} stops because the job is ending",
+                    self.engine.rank()
+                )
+            }
         }
     }
 

@@ -173,7 +173,16 @@ impl Findings {
         let mut words = words.lines();
         let first = words.next().unwrap_or_default();
         let mut lines = vec![match &self.rank {
-            Some(it) => format!("tercio: rank {} of {} {first}", it.rank, self.size),
+            Some(it) => {
+                let own = format!("rank {} ", it.rank);
+                // What a rank reports of itself names it, or is a sentence of its own.
+                let said = match (&self.cause, first.strip_prefix(&own)) {
+                    (_, Some(rest)) => format!(" {rest}"),
+                    (Cause::Abort { .. } | Cause::Reported(_), None) => format!(": {first}"),
+                    _ => format!(" {first}"),
+                };
+                format!("tercio: rank {} of {}{said}", it.rank, self.size)
+            }
             None => format!("tercio: {first}"),
         }];
         lines.extend(
