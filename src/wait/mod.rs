@@ -146,7 +146,7 @@ impl Spell<'_> {
     /// be waiting for must have been published when it returns `false`.
     #[inline]
     pub(crate) fn idle(&mut self, look: impl FnMut() -> bool) {
-        if self.course.is_fresh() {
+        if self.course.is_undisturbed() {
             return;
         }
         self.idle_longer(look);
@@ -158,12 +158,15 @@ impl Spell<'_> {
             .course
             .step(&self.waiter.policy, || self.waiter.is_crowded())
         {
+            Step::Nothing => {}
             Step::Poll => core::hint::spin_loop(),
             Step::Look => {
                 look();
             }
-            Step::Yield => {
-                look();
+            Step::Yield { look: full } => {
+                if full {
+                    look();
+                }
                 std::thread::yield_now();
             }
             Step::Sleep => {

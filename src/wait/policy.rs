@@ -3,8 +3,12 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Polls without a pause and without a thought: a message from a core that is close arrives within them.
+/// Polls before the ranks awake are counted: what is there already need not wait for that.
+const UNCOUNTED: u32 = 2;
+/// Polls without a pause where each rank that is awake has a core: a message from a core that is close arrives within them.
 const FRESH: u32 = 64;
+/// Polls of one lane before anything else is looked at, where ranks share cores.
+const FIRST_POLLS_CROWDED: u32 = 16;
 /// Polls of one lane before anything else is looked at: a few times the flight of a message between far cores (280 ns).
 const FIRST_POLLS: u32 = 2000;
 /// Paused polls between two looks at the clock (a pause is 24 ns here, the clock 25).
@@ -63,7 +67,7 @@ impl Policy {
         match self.mode {
             WaitMode::Spin => FIRST_POLLS,
             WaitMode::Auto if !crowded() => FIRST_POLLS,
-            _ => FRESH,
+            _ => FIRST_POLLS_CROWDED,
         }
     }
 
@@ -80,12 +84,14 @@ impl Policy {
 /// What to do before the next poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// Nothing at all.
+    Nothing,
     /// Nothing but a pause.
     Poll,
     /// Look at what is not polled each time.
     Look,
-    /// Let others run on this core.
-    Yield,
+    /// Let others run on this core; `look` at what is not polled each time before.
+    Yield { look: bool },
     /// Sleep until woken.
     Sleep,
 }
@@ -93,6 +99,8 @@ pub(super) enum Step {
 /// How far one wait has come.
 pub(super) struct Course {
     polls: u32,
+    /// The number of polls up to which there is nothing to decide.
+    undisturbed: u32,
     yields: u32,
     /// When spinning began and when the clock was last looked at.
     clock: Option<(Instant, Instant)>,
@@ -103,6 +111,7 @@ impl Course {
     pub(super) fn new() -> Course {
         Course {
             polls: 0,
+            undisturbed: UNCOUNTED,
             yields: 0,
             clock: None,
         }
@@ -113,32 +122,39 @@ impl Course {
         *self = Course::new();
     }
 
-    /// Whether the wait is so young that there is nothing to decide. Counts a poll.
+    /// Counts a poll. Whether there is nothing to decide yet.
     #[inline(always)]
-    pub(super) fn is_fresh(&mut self) -> bool {
+    pub(super) fn is_undisturbed(&mut self) -> bool {
         self.polls += 1;
-        self.polls <= FRESH
+        self.polls <= self.undisturbed
     }
 
     /// What to do after a poll that found nothing; `crowded`: there are more ranks awake than cores.
     pub(super) fn step(&mut self, policy: &Policy, crowded: impl FnOnce() -> bool) -> Step {
-        if self.yields == 0 && self.polls < FRESH + BETWEEN_LOOKS && self.clock.is_some() {
+        if self.clock.is_some() && self.yields == 0 && self.polls < FRESH + BETWEEN_LOOKS {
             return Step::Poll;
         }
-        self.polls = FRESH;
-        let yielding = match policy.mode {
-            WaitMode::Spin => false,
-            WaitMode::Yield => true,
-            WaitMode::Auto => crowded(),
-        };
-        if yielding || self.yields > 0 {
+        let yielding = self.yields > 0
+            || match policy.mode {
+                WaitMode::Spin => false,
+                WaitMode::Yield => true,
+                WaitMode::Auto => crowded(),
+            };
+        if yielding {
             self.yields += 1;
-            return if self.yields <= YIELDS {
-                Step::Yield
-            } else {
-                Step::Sleep
+            return match self.yields {
+                // The first look gives back credit, the others are a bound on how late an abort is seen.
+                1..=YIELDS => Step::Yield {
+                    look: self.yields % 8 == 1,
+                },
+                _ => Step::Sleep,
             };
         }
+        if self.undisturbed < FRESH {
+            self.undisturbed = FRESH;
+            return Step::Nothing;
+        }
+        self.polls = FRESH;
         self.spin(policy, Instant::now())
     }
 
@@ -150,14 +166,18 @@ impl Course {
         };
         self.clock = Some((began, now));
         let budget = policy.budget();
+        let spent = now - began > budget;
         if now - last > PREEMPTED {
             policy.set_budget(budget / 2);
-        } else if policy.mode != WaitMode::Spin && now - began > budget {
-            // It ran its whole course undisturbed: the core is ours again.
+        } else if spent {
+            // It ran its whole course, and not preempted at the end: the core is ours again.
             policy.set_budget(budget * 2);
-            return Step::Sleep;
         }
-        Step::Look
+        if spent && policy.mode != WaitMode::Spin {
+            Step::Sleep
+        } else {
+            Step::Look
+        }
     }
 }
 
@@ -169,21 +189,23 @@ mod tests {
         let policy = Policy::new(mode);
         let mut course = Course::new();
         let mut taken = Vec::new();
-        while course.is_fresh() {}
+        while course.is_undisturbed() {}
         loop {
             let step = course.step(&policy, || crowded);
             taken.push(step);
             if step == until {
                 return taken;
             }
-            course.is_fresh();
+            while course.is_undisturbed() {}
         }
     }
 
     #[test]
     fn a_rank_with_a_core_spins_and_then_sleeps() {
         let taken = steps(WaitMode::Auto, false, Step::Sleep);
-        assert!(!taken.contains(&Step::Yield) && taken.contains(&Step::Poll));
+        assert_eq!(taken[..2], [Step::Nothing, Step::Look]);
+        assert!(taken[2..].contains(&Step::Poll));
+        assert!(!taken.iter().any(|s| matches!(s, Step::Yield { .. })));
     }
 
     #[test]
@@ -191,7 +213,9 @@ mod tests {
         for (mode, crowded) in [(WaitMode::Auto, true), (WaitMode::Yield, false)] {
             let taken = steps(mode, crowded, Step::Sleep);
             assert_eq!(taken.len(), YIELDS as usize + 1);
-            assert!(taken[..YIELDS as usize].iter().all(|&s| s == Step::Yield));
+            assert_eq!(taken[0], Step::Yield { look: true });
+            let yields = &taken[..YIELDS as usize];
+            assert!(yields.iter().all(|s| matches!(s, Step::Yield { .. })));
         }
     }
 
@@ -201,8 +225,11 @@ mod tests {
         let start = Instant::now();
         let mut course = Course::new();
         course.spin(&policy, start);
-        course.spin(&policy, start + PREEMPTED * 2);
+        assert_eq!(course.spin(&policy, start + PREEMPTED * 2), Step::Look);
         assert_eq!(policy.budget(), SPIN / 2);
+        // However often it is preempted, a wait ends in sleep.
+        assert_eq!(course.spin(&policy, start + PREEMPTED * 4), Step::Sleep);
+        assert_eq!(policy.budget(), SPIN / 4);
         for _ in 0..40 {
             let mut course = Course::new();
             course.spin(&policy, start);
@@ -215,7 +242,7 @@ mod tests {
                 .map(|n| course.spin(&policy, start + PREEMPTED / 2 * n))
                 .take_while(|&step| step == Step::Look)
                 .count();
-            assert!(looks >= 1);
+            assert!(looks >= 1, "a spin ends at once");
         }
         assert_eq!(policy.budget(), SPIN);
     }

@@ -69,6 +69,7 @@ fn length(message: u64) -> usize {
         0 => 8,
         1 => spread as usize % (INLINE + 1),
         2 => INLINE + 1 + spread as usize % 200,
+        _ if cfg!(miri) => INLINE + 1 + spread as usize % 500,
         _ => INLINE + 1 + spread as usize % (EAGER_MAX - INLINE),
     }
 }
