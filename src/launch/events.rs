@@ -176,8 +176,10 @@ impl Agent {
         else {
             return;
         };
-        // The kernel vouches for the sender's number; the descriptor must mean the same process.
-        if packet.bytes != CLAIM || process::number(claimant.as_fd()) != Some(pid) {
+        // The kernel vouches for the sender's number; the descriptor must mean the same process, or one that a wrapper has waited for
+        // already, which has no number any more.
+        let other = process::number(claimant.as_fd()).is_some_and(|number| number != pid);
+        if packet.bytes != CLAIM || other {
             return;
         }
         let ended = pid == rank.pid && rank.exit.is_some();
