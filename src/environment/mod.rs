@@ -5,6 +5,7 @@ pub(crate) mod instance;
 pub(crate) mod process;
 
 use crate::engine::ThreadLevel;
+use crate::job::identity;
 use crate::topology::SimpleCommunicator;
 use core::panic::Location;
 use process::{Rank, State};
@@ -54,7 +55,7 @@ impl Universe {
         Some(self.rank.instance.engine().size())
     }
 
-    /// Which of several programs that were started together this is; `None` if there is one.
+    /// Which of the programs that were started together this is, counted from 0; `None` without a launcher.
     ///
     /// Corresponds to the attribute `MPI_APPNUM`.
     ///
@@ -63,7 +64,7 @@ impl Universe {
     /// assert_eq!(universe.appnum(), None);
     /// ```
     pub fn appnum(&self) -> Option<isize> {
-        std::env::var("TERCIO_APPNUM").ok()?.parse().ok()
+        std::env::var(identity::APPNUM).ok()?.parse().ok()
     }
 
     /// Bytes of the buffer attached for buffered sends.

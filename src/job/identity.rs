@@ -9,6 +9,8 @@ pub(crate) const SIZE: &str = "TERCIO_SIZE";
 pub(crate) const SEGMENT_FD: &str = "TERCIO_SEGMENT_FD";
 pub(crate) const CLAIM_FD: &str = "TERCIO_CLAIM_FD";
 pub(crate) const JOB: &str = "TERCIO_JOB";
+/// Which of the job's programs it runs.
+pub(crate) const APPNUM: &str = "TERCIO_APPNUM";
 
 /// A rank of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -264,6 +264,7 @@ impl Launch<'_> {
             (identity::SEGMENT_FD, segment.to_string()),
             (identity::CLAIM_FD, claim.to_string()),
             (identity::JOB, self.name.to_owned()),
+            (identity::APPNUM, number.to_string()),
         ] {
             env.insert(name.into(), value.into());
         }

@@ -215,6 +215,7 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
         identity::SEGMENT_FD,
         identity::CLAIM_FD,
         identity::JOB,
+        identity::APPNUM,
     ] {
         command.env_remove(name);
     }

@@ -106,3 +106,19 @@ fn a_wait_that_another_thread_may_end_is_no_failure() {
         }
     });
 }
+
+/// Programs keep these in statics and send them to threads.
+#[test]
+fn what_may_go_to_other_threads() {
+    fn both<T: Send + Sync>() {}
+    both::<tercio::environment::Universe>();
+    both::<tercio::topology::SimpleCommunicator>();
+    both::<tercio::topology::CartesianCommunicator>();
+    both::<tercio::topology::Process<'_>>();
+    both::<tercio::topology::AnyProcess<'_>>();
+    both::<tercio::topology::UserGroup>();
+    both::<tercio::datatype::UserDatatype>();
+    both::<tercio::datatype::DatatypeRef<'_>>();
+    both::<tercio::point_to_point::Status>();
+    both::<tercio::collective::SystemOperation>();
+}
