@@ -118,7 +118,7 @@ impl Cells {
         }
     }
 
-    /// Takes memory for this member's buffers; before the first use of [`Cells::slot`] for itself.
+    /// Takes memory for this member's buffers; before it first writes to one.
     pub(crate) fn reserve_buffers(&self) -> Result<()> {
         let start = self.segment.layout().cell_buffers(self.block, self.member);
         self.segment.reserve(start, CELL_AREA - PAGE)
