@@ -27,12 +27,12 @@ mod all;
 mod call;
 mod operation;
 mod root;
+mod user;
 
 pub use all::CommunicatorCollectives;
-pub use operation::{
-    Operation, SystemOperation, UnsafeUserFunction, UnsafeUserOperation, UserOperation,
-};
+pub use operation::{Operation, SystemOperation};
 pub use root::Root;
+pub use user::{UnsafeUserFunction, UnsafeUserOperation, UserOperation};
 
 pub mod traits {
     //! The traits of this module.

@@ -20,7 +20,9 @@ pub use cartesian::{CartesianCommunicator, CartesianLayout};
 pub use communicator::Communicator;
 pub use group::{Group, GroupRelation, SystemGroup, UserGroup};
 pub use process::{AnyProcess, Process};
-pub use simple::{IntoTopology, SimpleCommunicator, Topology};
+pub use simple::{
+    DistributedGraphCommunicator, GraphCommunicator, IntoTopology, SimpleCommunicator, Topology,
+};
 
 pub mod traits {
     //! The traits of this module.
@@ -29,6 +31,27 @@ pub mod traits {
 
 /// A process's number in a communicator: `0..size`.
 pub type Rank = i32;
+
+/// The name that [`SimpleCommunicator`] had for the world's communicator up to rsmpi 0.6.
+///
+/// ```
+/// fn rank_of(world: &tercio::topology::SystemCommunicator) -> i32 {
+///     tercio::traits::Communicator::rank(world)
+/// }
+/// let universe = tercio::initialize().unwrap();
+/// assert_eq!(rank_of(&universe.world()), 0);
+/// ```
+pub type SystemCommunicator = SimpleCommunicator;
+
+/// The name that [`SimpleCommunicator`] had for all others up to rsmpi 0.6.
+///
+/// ```
+/// use tercio::{topology::UserCommunicator, traits::*};
+/// let universe = tercio::initialize().unwrap();
+/// let copy: UserCommunicator = universe.world().duplicate();
+/// assert_eq!(copy.size(), 1);
+/// ```
+pub type UserCommunicator = SimpleCommunicator;
 
 /// Orders the members of a new communicator; see [`Communicator::split_by_color_with_key`].
 pub type Key = i32;

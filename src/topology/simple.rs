@@ -126,8 +126,21 @@ pub enum Topology {
 
 /// A communicator as the type of its order; see [`SimpleCommunicator::into_topology`].
 pub enum IntoTopology {
+    /// A graph; not made by this library.
+    Graph(GraphCommunicator),
     /// A grid.
     Cartesian(CartesianCommunicator),
+    /// A distributed graph; not made by this library.
+    DistributedGraph(DistributedGraphCommunicator),
     /// None but the ranks.
     Undefined(SimpleCommunicator),
 }
+
+/// A communicator whose processes form a graph. There is none in this library, as in rsmpi; the name is for matches on [`IntoTopology`].
+#[derive(Debug)]
+pub struct GraphCommunicator(());
+
+/// A communicator whose processes form a distributed graph. There is none in this library, as in rsmpi; the name is for matches on
+/// [`IntoTopology`].
+#[derive(Debug)]
+pub struct DistributedGraphCommunicator(());
