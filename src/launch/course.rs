@@ -45,6 +45,11 @@ impl Agent {
         };
     }
 
+    /// Nothing is left but output that the launcher does not take: it has a little time for that.
+    pub(super) fn hurry(&mut self) {
+        self.phase = Phase::Telling(Some(Instant::now() + BLOCKED_OUTPUT));
+    }
+
     /// Does everything whose time has come.
     pub(super) fn advance(&mut self) {
         let now = Instant::now();

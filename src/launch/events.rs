@@ -78,6 +78,9 @@ impl Agent {
             Order::End(Ending::Signal(_)) if matches!(self.phase, Phase::Ending(_)) => {
                 self.kill_now()
             }
+            Order::End(Ending::Signal(_)) if matches!(self.phase, Phase::Telling(None)) => {
+                self.hurry()
+            }
             Order::End(Ending::Signal(signal)) => self.end(Culprit {
                 cause: Cause::Interrupted(signal),
                 rank: None,

@@ -112,10 +112,12 @@ impl Guard {
     /// The agent has ended: after its work, or before it.
     fn bury(&self) -> ! {
         let exit = process::reap(self.pid).unwrap_or(Exit::Code(125));
-        let left = self.sweep();
         if exit == Exit::Code(0) {
+            // It has swept, and told of what cannot be killed.
+            teardown::kill(&[]);
             process::exit_now(0);
         }
+        let left = self.sweep();
         if let Some(note) = left {
             let _ = fd::send(self.control.as_fd(), &Report::Note(note).encode(), false);
         }

@@ -169,7 +169,7 @@ impl Findings {
     }
 
     fn text(&self) -> String {
-        let words = self.cause.words();
+        let words = printable(&self.cause.words());
         let mut words = words.lines();
         let first = words.next().unwrap_or_default();
         let mut lines = vec![match &self.rank {
@@ -302,7 +302,13 @@ impl Object {
 }
 
 fn one_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+    printable(text.lines().next().unwrap_or_default())
+}
+
+/// Without what would steer a terminal: ranks' texts come out of shared memory.
+fn printable(text: &str) -> String {
+    let keep = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().filter(keep).collect()
 }
 
 /// "ranks 0, 2 and 3", runs joined: "ranks 0 to 6 and 8".

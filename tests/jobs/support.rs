@@ -117,19 +117,25 @@ impl Mark {
 
     /// A launcher of its own, started by this executable: it and everything below it carry the mark.
     pub fn launcher(&self, ranks: usize, script: &str, options: &[&str]) -> Launcher {
-        self.launcher_by(Command::new("/proc/self/exe"), ranks, script, options)
+        let mut launcher = self.spawn_launcher(ranks, script, options);
+        let mut line = [0; 64];
+        let len = launcher.told.read(&mut line).unwrap();
+        let line = text(&line[..len]);
+        let words: Vec<u32> = line
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        launcher.guard = words.first().copied().unwrap_or(0);
+        launcher.agent = words.get(1).copied().unwrap_or(0);
+        launcher.ranks = words.get(2..).unwrap_or_default().to_vec();
+        launcher
     }
 
-    /// The same, by a command in front (`unshare` and the like) or by the executable itself.
-    pub fn launcher_by(
-        &self,
-        mut command: Command,
-        ranks: usize,
-        script: &str,
-        options: &[&str],
-    ) -> Launcher {
+    /// The same, not waited for.
+    pub fn spawn_launcher(&self, ranks: usize, script: &str, options: &[&str]) -> Launcher {
+        let mut command = Command::new("/proc/self/exe");
         let (alive, hold) = pipe();
-        let (mut told, tell) = pipe();
+        let (told, tell) = pipe();
         let numbers = [hold.as_raw_fd(), tell.as_raw_fd()];
         command
             .arg(ranks.to_string())
@@ -154,19 +160,13 @@ impl Mark {
         };
         let child = command.spawn().unwrap();
         drop((hold, tell));
-        let mut line = [0; 64];
-        let len = told.read(&mut line).unwrap();
-        let line = text(&line[..len]);
-        let words: Vec<u32> = line
-            .split(' ')
-            .filter_map(|word| word.parse().ok())
-            .collect();
         Launcher {
             child,
             alive,
-            guard: words.first().copied().unwrap_or(0),
-            agent: words.get(1).copied().unwrap_or(0),
-            ranks: words.get(2..).unwrap_or_default().to_vec(),
+            told,
+            guard: 0,
+            agent: 0,
+            ranks: Vec::new(),
         }
     }
 }
@@ -175,6 +175,7 @@ impl Mark {
 pub struct Launcher {
     pub child: Child,
     alive: File,
+    told: File,
     pub guard: u32,
     pub agent: u32,
     pub ranks: Vec<u32>,

@@ -18,6 +18,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         ),
         trial("a_stopped_launcher_is_a_pause", stopped_launcher),
         trial("nothing_is_left_in_dev_shm", no_files),
+        trial("whoever_is_killed_whenever_nothing_is_left", chaos),
     ]
 }
 
@@ -194,4 +195,47 @@ fn no_files() {
         "{}",
         text(&outcome.stdout)
     );
+}
+
+/// At some moment, often while the job is still starting, something of it is killed, and then the launcher.
+fn chaos() {
+    let given = std::env::var("TERCIO_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed: u64 = given.unwrap_or_else(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_nanos() as u64
+    });
+    println!("TERCIO_TEST_SEED={seed}");
+    let mut state = seed | 1;
+    let mut draw = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    for _ in 0..40 {
+        let mark = Mark::new();
+        let launcher = mark.spawn_launcher(3, &format!("{HIDING} sleep 67; true"), &[]);
+        std::thread::sleep(Duration::from_micros(draw(40_000)));
+        let alive: Vec<String> = mark.alive().into_iter().collect();
+        let signal = [
+            libc::SIGKILL,
+            libc::SIGKILL,
+            libc::SIGTERM,
+            libc::SIGABRT,
+            libc::SIGSTOP,
+        ][draw(5) as usize];
+        let victim = alive.get(draw(alive.len().max(1) as u64) as usize);
+        if let Some(pid) = victim.and_then(|process| process.split(' ').next()?.parse().ok()) {
+            kill(pid, signal);
+        }
+        std::thread::sleep(Duration::from_micros(draw(5_000)));
+        kill(launcher.child.id(), libc::SIGKILL);
+        launcher.all_gone(&mark);
+        mark.assert_nothing_left();
+        launcher.finish();
+    }
 }
