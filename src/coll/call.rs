@@ -450,13 +450,16 @@ fn blocking(
 ) -> Result<()> {
     let kernel = call.prepare(c)?;
     let _occupied = c.occupy(engine)?;
-    let begun = c.begin(engine, call.signature(kind, false, c.size()), site)?;
+    engine.is_open(site)?;
+    let begun = c.begin(call.signature(kind, false, c.size()));
     match c.cells() {
         Some(cells) if call.fits_cells(c.size()) => {
             let run = cells::Run::new(engine, c, cells, begun, site);
             call.run_over_cells(&run, kernel.as_ref())?;
+            run.finish()?;
         }
         _ => {
+            check::note(engine, c, &begun, site)?;
             let start = call.schedule(c, kernel, &begun)?;
             let request = engine.start_schedule(c.comm(), start, site)?;
             let look = || check::look_around(engine, c, &begun, site);
@@ -478,7 +481,9 @@ pub(crate) fn start(
 ) -> Result<RequestId> {
     let starting = || {
         let kernel = call.prepare(c)?;
-        let begun = c.begin(engine, call.signature(call.kind(), true, c.size()), site)?;
+        engine.is_open(site)?;
+        let begun = c.begin(call.signature(call.kind(), true, c.size()));
+        check::note(engine, c, &begun, site)?;
         let start = call.schedule(c, kernel, &begun)?;
         engine.start_schedule(c.comm(), start, site)
     };

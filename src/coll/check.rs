@@ -9,23 +9,26 @@ use crate::model::{Error, ErrorClass, Signature, Site};
 use crate::transport::shm::cells::{Cells, HISTORY};
 use core::sync::atomic::{Ordering, fence};
 
-/// Notes the call number `sequence` of this member.
+/// Notes a call in this member's history, in whatever form it runs, and as the call that the rank is in.
 #[inline]
-pub(super) fn note(
-    cells: &Cells,
-    member: usize,
-    sequence: u64,
-    signature: Signature,
-    site_id: u32,
-) {
-    let entry = cells.entry(member, sequence);
+pub(super) fn note(engine: &Engine, c: &Communicator, begun: &Begun, site: Site) -> Result<()> {
+    let site_id = engine.note_collective(begun.signature, site)?;
+    if let Some(cells) = c.cells() {
+        write(cells, c.rank(), begun, site_id);
+    }
+    Ok(())
+}
+
+#[inline]
+fn write(cells: &Cells, member: usize, begun: &Begun, site_id: u32) {
+    let entry = cells.entry(member, begun.sequence);
     entry.sequence.store(0, Ordering::Relaxed);
     // Release: pairs with the Acquire fence in `look_up`; whoever sees the new words below sees that the old entry is gone.
     fence(Ordering::Release);
-    entry.signature.store(signature.0, Ordering::Relaxed);
+    entry.signature.store(begun.signature.0, Ordering::Relaxed);
     entry.site.store(site_id as u64, Ordering::Relaxed);
     // Release: pairs with the first Acquire in `look_up`.
-    entry.sequence.store(sequence, Ordering::Release);
+    entry.sequence.store(begun.sequence, Ordering::Release);
 }
 
 /// A call of a member, as its history tells.
@@ -42,7 +45,7 @@ fn look_up(cells: &Cells, member: usize, sequence: u64) -> Option<Noted> {
     let before = entry.sequence.load(Ordering::Acquire);
     let signature = Signature(entry.signature.load(Ordering::Relaxed));
     let site_id = entry.site.load(Ordering::Relaxed) as u32;
-    // Acquire: pairs with the Release fence in `note`.
+    // Acquire: pairs with the Release fence in `write`.
     fence(Ordering::Acquire);
     let after = entry.sequence.load(Ordering::Relaxed);
     (before == after && before != 0).then_some(Noted {

@@ -83,22 +83,18 @@ impl Communicator {
         self.cells.as_ref()
     }
 
-    /// Numbers a collective and notes it in the history, in whatever form it will run.
+    /// Numbers a collective. It must be noted too ([`check::note`]) before this member waits for others.
     #[inline]
-    pub(super) fn begin(&self, engine: &Engine, signature: Signature, site: Site) -> Result<Begun> {
-        let site_id = engine.note_collective(signature, site)?;
+    pub(super) fn begin(&self, signature: Signature) -> Begun {
         let sequence = self.sequence.load(Ordering::Relaxed) + 1;
         self.sequence.store(sequence, Ordering::Relaxed);
         let previous = Signature(self.previous.load(Ordering::Relaxed));
         self.previous.store(signature.0, Ordering::Relaxed);
-        if let Some(cells) = &self.cells {
-            super::check::note(cells, self.rank(), sequence, signature, site_id);
-        }
-        Ok(Begun {
+        Begun {
             sequence,
             signature,
             previous,
-        })
+        }
     }
 
     /// With several threads at work, one of them at a time may be in a blocking collective of this communicator.
@@ -157,7 +153,7 @@ fn born(engine: &Engine, birth: Birth, members: Vec<usize>) -> Arc<Communicator>
     let comm = Comm::new(birth[0], members, engine.rank(), engine.size());
     let cells = (birth[1] as usize)
         .checked_sub(1)
-        .map(|block| Cells::attach(engine.segment(), block, comm.rank()));
+        .map(|block| Cells::attach(engine.segment(), block, comm.rank(), comm.size()));
     Communicator::new(comm, cells)
 }
 

@@ -8,6 +8,7 @@ use super::Element;
 use crate::model::error::Result;
 use crate::model::op::UserFunction;
 use crate::model::{Basic, Error, ErrorClass, Op, Predefined};
+use crate::sys::simd::wide;
 
 /// `acc = acc op x` over packed items.
 pub(super) type Fold = fn(&mut [u8], &[u8]);
@@ -90,6 +91,9 @@ fn advice(op: Predefined, basic: Option<Basic>) -> &'static str {
         _ => "raw bytes have only the bitwise operators; use an integer type",
     }
 }
+
+/// Up to so many bytes the wide registers are not worth the question whether there are any.
+const SHORT: usize = 64;
 
 #[inline(always)]
 fn each<const N: usize>(acc: &mut [u8], x: &[u8], f: impl Fn([u8; N], [u8; N]) -> [u8; N]) {

@@ -467,7 +467,7 @@ fn check_call(engine: &Engine, c: &Communicator, number: usize, plan: &Planned) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
     fn collectives_do_what_the_model_does(size in 1..=17_usize, crowded: bool, calls in prop::collection::vec(planned(), 1..25)) {
@@ -489,7 +489,7 @@ fn rings_turn_under_changing_roots() {
     for size in [2, 3, 5] {
         ranks(size, 2, |engine| {
             let world = world(engine).unwrap();
-            for number in 0..if cfg!(miri) { 40 } else { 400 } {
+            for number in 0..if cfg!(miri) { 40 } else { 200 } {
                 let plan = Planned {
                     kind: number * 7 % 11,
                     form: Form::Cells,

@@ -100,6 +100,12 @@ impl Engine {
         }
     }
 
+    /// An error if the runtime is finalized.
+    #[inline]
+    pub(crate) fn is_open(&self, site: Site) -> Result<()> {
+        self.enter(site).map(drop)
+    }
+
     /// Notes a collective, by its signature, as the call that this rank is in; gives the call-site id.
     #[inline]
     pub(crate) fn note_collective(&self, signature: Signature, site: Site) -> Result<u32> {

@@ -1,16 +1,15 @@
 //! Collectives that combine. All of them fold strictly from the left in rank order; who does it and in which pieces shows in no bit.
 use super::moving::{piece_at, share_of, write_pieces};
-use super::{Cut, LARGE, Run, Step, Words, words_of};
+use super::{Cut, LARGE, Run, Step, Words, piece, words_of};
 use crate::coll::kernels::Kernel;
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::error::Result;
 use crate::transport::shm::cells::{INLINE, SLOT, Window};
 use core::ops::Range;
 
-/// Bytes that are combined at a time: operand and result stay in the first-level cache.
-const BLOCK: usize = 4096;
-/// Pieces between two members, small enough that both work at the same time.
-const PAIR_PIECE: usize = 16 * 1024;
+/// Bytes that are combined at a time. A cell's bytes come in one long copy (measured: short ones, with or without prefetching, are a
+/// third slower), and are still in the second-level cache when they are combined.
+const BLOCK: usize = 16 * 1024;
 /// Up to so many bytes of all members together every member folds all of them itself: one step instead of two.
 const ALL_FOLD: usize = 32 * 1024;
 /// Longer ones pass from member to member in a scan.
@@ -62,14 +61,8 @@ impl Operator<'_> {
         mut put: impl FnMut(usize, &[u8]),
     ) {
         let block = (BLOCK / self.unit).max(1) * self.unit;
-        let mut room = [0_u8; 2 * BLOCK];
-        let mut large;
-        let (acc, next) = if block <= BLOCK {
-            room.split_at_mut(BLOCK)
-        } else {
-            large = vec![0; 2 * block];
-            large.split_at_mut(block)
-        };
+        let mut room = vec![0_u8; 2 * block.min(len)];
+        let (acc, next) = room.split_at_mut(block.min(len));
         for at in (0..len).step_by(block) {
             let n = block.min(len - at);
             for member in members.clone() {
@@ -171,8 +164,8 @@ pub(in crate::coll) fn reduce(
     if !inline && run.size() > 2 && bytes * run.size() > ALL_FOLD {
         return sliced(run, send, recv, operator);
     }
-    let piece = if inline { INLINE } else { PAIR_PIECE };
-    let cut = Cut::new(bytes, piece, operator.unit);
+    let most = if inline { INLINE } else { piece(bytes) };
+    let cut = Cut::new(bytes, most, operator.unit);
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
@@ -187,8 +180,6 @@ pub(in crate::coll) fn reduce(
             run.announce(&step, step.first, &words);
             continue;
         };
-        run.claim_silent(&step)?;
-        run.announce(&step, step.first, &Words::default());
         for member in run.others() {
             run.wait(member, &step, i == 0)?;
         }
@@ -204,6 +195,7 @@ pub(in crate::coll) fn reduce(
             };
             operator.fold_to(all.clone(), len, source, recv, at);
         }
+        run.pass(&step);
     }
     Ok(())
 }
@@ -232,8 +224,8 @@ pub(in crate::coll) fn all_reduce(
     if size > 2 && bytes * size > ALL_FOLD {
         return sliced(run, send, Some(recv), operator);
     }
-    let piece = if size > 2 { SLOT } else { PAIR_PIECE };
-    let cut = Cut::new(bytes, piece, operator.unit);
+    let most = if size > 2 { SLOT } else { piece(bytes) };
+    let cut = Cut::new(bytes, most, operator.unit);
     run.exchange(
         cut.count(),
         1,
@@ -259,7 +251,7 @@ fn sliced(
     recv: Option<&RecvSpan>,
     operator: Operator<'_>,
 ) -> Result<()> {
-    let size = run.size();
+    let (rank, size) = (run.rank(), run.size());
     let cut = Cut::new(send.len(), SLICED_PIECE, operator.unit);
     let slice = |i: usize, member: usize| {
         let units = cut.len(i) / operator.unit;
@@ -271,31 +263,40 @@ fn sliced(
         let step = run.step(LARGE);
         let slots = run.claim_slots(&step)?;
         if i < cut.count() {
-            send.pack_to(cut.at(i), &slots.part(0, cut.len(i)));
+            // All but the slice that this member folds itself.
+            let mine = slice(i, rank);
+            for part in [0..mine.start, mine.end..cut.len(i)] {
+                send.pack_to(cut.at(i) + part.start, &slots.part(part.start, part.len()));
+            }
         }
         if let Some(before) = last.replace(step) {
-            let mine = slice(i - 1, run.rank());
-            let source = |member| {
-                let window = run.slots(member, &before);
-                Source::Cell(window.part(mine.start, mine.len()))
+            let mine = slice(i - 1, rank);
+            let start = cut.at(i - 1) + mine.start;
+            let source = |member| match member == rank {
+                true => Source::Own(send, start),
+                false => {
+                    let window = run.slots(member, &before);
+                    Source::Cell(window.part(mine.start, mine.len()))
+                }
             };
             operator.fold(0..size, mine.len(), source, |at, block| {
                 slots.part(SLICED_PIECE + at, block.len()).write(block);
+                if let Some(recv) = recv {
+                    recv.fill_at(start + at, block);
+                }
             });
         }
         run.announce(&step, step.first, &Words::default());
         for member in run.others() {
             run.wait(member, &step, i == 0)?;
-        }
-        run.learn(step.first);
-        let (Some(recv), true) = (recv, i > 0) else {
-            continue;
-        };
-        for member in 0..size {
+            let (Some(recv), true) = (recv, i > 0) else {
+                continue;
+            };
             let slice = slice(i - 1, member);
             let result = run.slots(member, &step).part(SLICED_PIECE, slice.len());
             recv.fill_from(cut.at(i - 1) + slice.start, &result);
         }
+        run.learn(step.first);
     }
     Ok(())
 }
@@ -308,7 +309,7 @@ pub(in crate::coll) fn reduce_scatter_block(
 ) -> Result<()> {
     let (rank, size) = (run.rank(), run.size());
     let bytes = recv.len();
-    let room = share_of(if size > 2 { SLOT } else { PAIR_PIECE }, size);
+    let room = share_of(if size > 2 { SLOT } else { piece(bytes) }, size);
     let cut = Cut::new(bytes, room, operator.unit);
     run.exchange(
         cut.count(),
@@ -401,7 +402,7 @@ fn chain(
     inclusive: bool,
 ) -> Result<()> {
     let rank = run.rank();
-    let cut = Cut::new(send.len(), PAIR_PIECE, operator.unit);
+    let cut = Cut::new(send.len(), piece(send.len()), operator.unit);
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));

@@ -1,11 +1,8 @@
 //! Collectives that move bytes.
-use super::{Cut, LARGE, Run, Step, Words, to_words, words_of};
+use super::{Cut, LARGE, Run, Step, Words, piece, to_words, words_of};
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::error::Result;
 use crate::transport::shm::cells::{INLINE, SLOT};
-
-/// Pieces of a stream from one member to others: small enough that writer and readers work at the same time.
-const STREAM_PIECE: usize = 16 * 1024;
 
 pub(in crate::coll) fn barrier(run: &Run<'_>) -> Result<()> {
     let step = run.step(1);
@@ -28,15 +25,14 @@ pub(in crate::coll) fn broadcast(run: &Run<'_>, root: usize, span: &RecvSpan) ->
             let words = words_of(&span.source(), 0, bytes);
             run.announce(&step, step.first, &words);
         } else {
-            run.claim_silent(&step)?;
-            run.announce(&step, step.first, &Words::default());
             run.wait(root, &step, true)?;
             span.fill_at(0, &run.words(root, &step)[..bytes]);
+            run.pass(&step);
         }
         return Ok(());
     }
     let source = is_root.then(|| span.source());
-    let cut = Cut::new(bytes, STREAM_PIECE, 1);
+    let cut = Cut::new(bytes, piece(bytes), 1);
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
@@ -45,10 +41,9 @@ pub(in crate::coll) fn broadcast(run: &Run<'_>, root: usize, span: &RecvSpan) ->
             source.pack_to(at, &slots.part(0, len));
             run.announce(&step, step.first, &Words::default());
         } else {
-            run.claim_silent(&step)?;
-            run.announce(&step, step.first, &Words::default());
             run.wait(root, &step, i == 0)?;
             span.fill_from(at, &run.slots(root, &step).part(0, len));
+            run.pass(&step);
         }
     }
     Ok(())
@@ -86,7 +81,7 @@ pub(in crate::coll) fn gather(
         copy_own(send, 0, recv, root * bytes, bytes);
     }
     let inline = bytes <= INLINE;
-    let cut = Cut::new(bytes, if inline { INLINE } else { STREAM_PIECE }, 1);
+    let cut = Cut::new(bytes, if inline { INLINE } else { piece(bytes) }, 1);
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
@@ -102,8 +97,6 @@ pub(in crate::coll) fn gather(
             run.announce(&step, step.first, &words);
             continue;
         };
-        run.claim_silent(&step)?;
-        run.announce(&step, step.first, &Words::default());
         for member in run.others() {
             run.wait(member, &step, i == 0)?;
             let to = member * bytes + at;
@@ -113,6 +106,7 @@ pub(in crate::coll) fn gather(
                 recv.fill_from(to, &run.slots(member, &step).part(0, len));
             }
         }
+        run.pass(&step);
     }
     Ok(())
 }
@@ -139,7 +133,12 @@ pub(in crate::coll) fn scatter(
         copy_own(send, root * bytes, recv, 0, bytes);
     }
     let inline = bytes * (run.size() - 1) <= INLINE;
-    let room = share(STREAM_PIECE.max(64 * run.size()).min(SLOT), run.size());
+    let room = share(
+        piece(bytes * (run.size() - 1))
+            .max(64 * run.size())
+            .min(SLOT),
+        run.size(),
+    );
     let cut = Cut::new(bytes, if inline { INLINE } else { room }, 1);
     for i in 0..cut.count() {
         let step = run.step(1);
@@ -163,8 +162,6 @@ pub(in crate::coll) fn scatter(
             };
             run.announce(&step, step.first, &words);
         } else {
-            run.claim_silent(&step)?;
-            run.announce(&step, step.first, &Words::default());
             run.wait(root, &step, i == 0)?;
             let from = place(root, run.rank());
             if inline {
@@ -174,6 +171,7 @@ pub(in crate::coll) fn scatter(
                 let slots = run.slots(root, &step);
                 recv.fill_from(at, &slots.part(from * cut.piece, len));
             }
+            run.pass(&step);
         }
     }
     Ok(())
@@ -183,8 +181,8 @@ pub(in crate::coll) fn scatter(
 /// two members keep each other busy, large ones where every step waits for the slowest of many.
 fn exchange_steps(size: usize, bytes: usize) -> (u64, usize) {
     match size {
-        _ if bytes <= STREAM_PIECE => (1, SLOT),
-        2 => (1, STREAM_PIECE),
+        _ if bytes <= piece(bytes) => (1, SLOT),
+        2 => (1, piece(bytes)),
         _ => (LARGE, LARGE as usize * SLOT),
     }
 }

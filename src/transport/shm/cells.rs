@@ -1,5 +1,6 @@
 //! The shared words and bytes of a communicator's cells: where they are, and raw copies to and from them. What they mean and who may
 //! write when is coll's; the protocol and its proof are in coll/README.md.
+use super::copy;
 use crate::job::Segment;
 use crate::job::layout::{CELL_AREA, CELL_BLOCKS, PAGE};
 use crate::model::error::Result;
@@ -67,7 +68,19 @@ pub(crate) struct Cells {
     segment: Arc<Segment>,
     block: usize,
     member: usize,
+    members: usize,
+    /// The control pages of all members, side by side.
+    pages: *const ControlPage,
+    /// Where they begin in the segment.
+    pages_at: usize,
+    /// The buffers of all members, side by side.
+    buffers: *mut u8,
 }
+
+// SAFETY: the pointers lead into the segment's mapping, which the value keeps alive; pages are accessed atomically, buffers by raw copies.
+unsafe impl Send for Cells {}
+// SAFETY: as above.
+unsafe impl Sync for Cells {}
 
 impl Cells {
     /// The world's cells, as `member` sees them.
@@ -75,7 +88,7 @@ impl Cells {
         let start = segment.layout().cell_block(WORLD);
         // Every rank does this, since none knows whether another did: what is there already stays.
         segment.reserve(start, PAGE * (1 + segment.ranks()))?;
-        Ok(Cells::attach(segment, WORLD, member))
+        Ok(Cells::attach(segment, WORLD, member, segment.ranks()))
     }
 
     /// Takes a free block for a communicator of `members` and makes it ready; `None` if all are taken.
@@ -109,12 +122,25 @@ impl Cells {
         Ok(Some(block))
     }
 
-    /// Block `block`, as `member` sees it. Whoever took the block has told the number, after it was ready.
-    pub(crate) fn attach(segment: &Arc<Segment>, block: usize, member: usize) -> Cells {
+    /// Block `block`, as `member` of `members` sees it. Whoever took the block has told the number, after it was ready.
+    pub(crate) fn attach(
+        segment: &Arc<Segment>,
+        block: usize,
+        member: usize,
+        members: usize,
+    ) -> Cells {
+        let map = segment.layout();
+        let pages_at = map.cell_control(block, 0);
+        let pages = segment.at(pages_at, members * PAGE);
+        let buffers = segment.at(map.cell_buffers(block, 0), members * (CELL_AREA - PAGE));
         Cells {
             segment: segment.clone(),
             block,
             member,
+            members,
+            pages: pages.cast_const().cast(),
+            pages_at,
+            buffers,
         }
     }
 
@@ -124,22 +150,29 @@ impl Cells {
         self.segment.reserve(start, CELL_AREA - PAGE)
     }
 
+    #[inline]
     fn page_at(&self, member: usize) -> usize {
-        self.segment.layout().cell_control(self.block, member)
+        self.pages_at + member * PAGE
     }
 
     #[inline]
     fn page(&self, member: usize) -> &ControlPage {
-        let page = self.segment.at(self.page_at(member), PAGE);
-        // SAFETY: in bounds (checked by `at`) and page-aligned; the mapping lives as long as `self`; the page consists of atomics and
-        // padding, valid for every bit pattern, and everybody accesses it atomically.
-        unsafe { &*page.cast_const().cast() }
+        assert!(member < self.members);
+        // SAFETY: one of the pages whose range `attach` checked, page-aligned; the mapping lives as long as `self`; the page consists of
+        // atomics and padding, valid for every bit pattern, and everybody accesses it atomically.
+        unsafe { &*self.pages.byte_add(member * PAGE) }
     }
 
     /// The line in which `member` announces `round`.
     #[inline]
     pub(crate) fn line(&self, member: usize, round: u64) -> &Line {
         &self.page(member).lines[(round % LINES) as usize]
+    }
+
+    /// Asks for the line in which `member` announces `round`.
+    #[inline]
+    pub(crate) fn prefetch_line(&self, member: usize, round: u64) {
+        copy::prefetch(core::ptr::from_ref(self.line(member, round)).cast());
     }
 
     /// Where the round word of that line is in the segment.
@@ -171,12 +204,12 @@ impl Cells {
     #[inline]
     pub(crate) fn slots(&self, member: usize, round: u64, rounds: u64) -> Window<'_> {
         let first = round % SLOTS;
-        assert!(first + rounds <= SLOTS);
-        let len = rounds as usize * SLOT;
-        let at = self.segment.layout().cell_buffers(self.block, member) + first as usize * SLOT;
+        assert!(member < self.members && first + rounds <= SLOTS);
+        let at = member * (CELL_AREA - PAGE) + first as usize * SLOT;
         Window {
-            ptr: self.segment.at(at, len),
-            len,
+            // SAFETY: inside the buffers whose range `attach` checked, by the assertion.
+            ptr: unsafe { self.buffers.add(at) },
+            len: rounds as usize * SLOT,
             _segment: PhantomData,
         }
     }
@@ -247,7 +280,7 @@ impl<'s> Window<'s> {
     pub(crate) fn write(&self, bytes: &[u8]) {
         assert!(bytes.len() <= self.len);
         // SAFETY: as for `read`; by the protocol this member is the only one that uses the range now.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ptr, bytes.len()) }
+        unsafe { copy::to_shared(bytes.as_ptr(), self.ptr, bytes.len()) }
     }
 }
 
@@ -261,8 +294,8 @@ mod tests {
         let mut held = Vec::new();
         while let Some(block) = Cells::take(&segment, 2).unwrap() {
             held.push([
-                Cells::attach(&segment, block, 0),
-                Cells::attach(&segment, block, 1),
+                Cells::attach(&segment, block, 0, 2),
+                Cells::attach(&segment, block, 1, 2),
             ]);
         }
         assert_eq!(held.len(), CELL_BLOCKS - 1);
@@ -272,7 +305,7 @@ mod tests {
         assert_eq!(Cells::take(&segment, 2).unwrap(), None);
         drop(b);
         let again = Cells::take(&segment, 1).unwrap().unwrap();
-        let cells = Cells::attach(&segment, again, 0);
+        let cells = Cells::attach(&segment, again, 0, 1);
         assert_eq!(cells.line(0, 5).round.load(Ordering::Relaxed), 0);
         assert_eq!(cells.line_at(0, 5) % 64, 0);
     }
