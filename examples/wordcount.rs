@@ -86,7 +86,7 @@ fn hand_out(world: &SimpleCommunicator, mut pieces: Pieces, counts: &mut Counts)
             .send_with_tag(&piece[..], PIECE);
         busy += usize::from(!piece.is_empty());
     }
-    while let Some(piece) = pieces.next() {
+    for piece in pieces {
         // Is anybody free? If not, rank 0 counts the piece.
         if own > 0 && world.any_process().immediate_probe_with_tag(FREE).is_some() {
             next_free(world).send_with_tag(&piece[..], PIECE);

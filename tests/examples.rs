@@ -28,12 +28,14 @@ examples!(hello, ring, pi, wordcount, heat, matmul);
 
 const EXAMPLE: &str = "TERCIO_TEST_EXAMPLE";
 
+type Test = fn() -> Result<(), Failed>;
+
 fn main() {
     tercio::launch::role();
     if let Ok(name) = std::env::var(EXAMPLE) {
         return rank(&name);
     }
-    let tests: [(&str, fn() -> Result<(), Failed>); 8] = [
+    let tests: [(&str, Test); 8] = [
         (
             "hello_greets_in_the_order_of_the_ranks",
             hello_greets_in_order,

@@ -178,6 +178,10 @@ impl Engine {
     }
 
     /// The world rank of `to`, and the envelope of a message to it. `None`: to nobody.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the call's own, one for one"
+    )]
     #[inline]
     fn address(
         &self,

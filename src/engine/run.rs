@@ -60,14 +60,10 @@ impl Run {
             return;
         };
         for step in &round.then {
-            match step {
-                Local::Copy { from, to } => self.scratch.copy_within(from.clone(), *to),
-                Local::Combine { input, inout } => {
-                    if let Some(combine) = &self.combine {
-                        let (a, b) = disjoint(&mut self.scratch, input, inout);
-                        combine(a, b);
-                    }
-                }
+            let Local::Combine { input, inout } = step;
+            if let Some(combine) = &self.combine {
+                let (a, b) = disjoint(&mut self.scratch, input, inout);
+                combine(a, b);
             }
         }
     }

@@ -498,24 +498,24 @@ fn schedules_run_beside_messages_and_each_other() {
         // A ring sum: each rank passes on what it has, one hop a round, adding what comes.
         let n = world.size();
         let (next, before) = ((world.rank() + 1) % n, (world.rank() + n - 1) % n);
-        let hop = || Round {
-            transfers: vec![
-                Transfer::Send {
-                    to: next,
-                    part: 0..4,
-                },
-                Transfer::Receive {
-                    from: before,
-                    part: 4..8,
-                },
-            ],
-            then: vec![
-                Local::Copy { from: 4..8, to: 0 },
-                Local::Combine {
-                    input: 4..8,
+        let hop = |round: usize| {
+            let (out, into) = [(0..4, 4..8), (4..8, 0..4)][round % 2].clone();
+            Round {
+                transfers: vec![
+                    Transfer::Send {
+                        to: next,
+                        part: out,
+                    },
+                    Transfer::Receive {
+                        from: before,
+                        part: into.clone(),
+                    },
+                ],
+                then: vec![Local::Combine {
+                    input: into,
                     inout: 8..12,
-                },
-            ],
+                }],
+            }
         };
         let add: Combine = Arc::new(|input, inout| {
             let sum = i32::from_ne_bytes(input.try_into().unwrap())
@@ -531,7 +531,7 @@ fn schedules_run_beside_messages_and_each_other() {
                 let start = StartSchedule {
                     schedule: Schedule {
                         scratch: 12,
-                        rounds: (1..n).map(|_| hop()).collect(),
+                        rounds: (0..n - 1).map(hop).collect(),
                     },
                     scratch: [own.to_ne_bytes(), [0; 4], own.to_ne_bytes()].concat(),
                     combine: Some(add.clone()),

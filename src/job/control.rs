@@ -2,7 +2,7 @@
 //!
 //! Every word may be written by a faulty neighbour, so each is read once, checked, and never trusted as an index.
 use super::Segment;
-use super::layout::{self, MAX_LOCAL_RANKS, SITE_ENTRY, SITE_TABLE, header, rank};
+use super::layout::{MAX_LOCAL_RANKS, SITE_ENTRY, SITE_TABLE, header, rank};
 use crate::sys::futex;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -404,12 +404,6 @@ impl<'s> Control<'s> {
 #[inline(always)]
 pub(crate) fn note_call(word: &AtomicU64, call: u32, site: u32) {
     word.store((call as u64) << 32 | site as u64, Ordering::Relaxed);
-}
-
-/// The offset of wait record `k` of `rank`: {epoch u64, state u32, entries u32, overflow u32} and the entries.
-pub(crate) fn wait_record(segment: &Segment, rank: usize, k: usize) -> usize {
-    assert!(k < layout::WAIT_RECORDS);
-    segment.layout().rank_page(rank) + rank::WAITS + k * layout::WAIT_RECORD
 }
 
 #[cfg(test)]

@@ -23,8 +23,6 @@ pub enum ErrorClass {
     Request = 7,
     /// A root is out of range (`MPI_ERR_ROOT`).
     Root = 8,
-    /// A group cannot be used so (`MPI_ERR_GROUP`).
-    Group = 9,
     /// An operator is not defined for a type (`MPI_ERR_OP`).
     Op = 10,
     /// Another argument is wrong (`MPI_ERR_ARG`).

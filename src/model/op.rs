@@ -84,12 +84,4 @@ impl Op {
             } => 31,
         }
     }
-
-    /// For error texts.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Op::Predefined(p) => p.name(),
-            Op::User { .. } => "a user operation",
-        }
-    }
 }

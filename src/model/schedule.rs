@@ -10,13 +10,9 @@ pub(crate) enum Transfer {
     Receive { from: usize, part: Range<usize> },
 }
 
-/// One local step; all ranges lie in the scratch buffer and have the same length where there are two.
+/// One local step; both ranges lie in the scratch buffer and have the same length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
-    Copy {
-        from: Range<usize>,
-        to: usize,
-    },
     /// `inout = input op inout`, where `input` comes from lower ranks than `inout`. The ranges do not overlap.
     Combine {
         input: Range<usize>,

@@ -71,7 +71,9 @@ fn one_thread_at_a_time_at_serialized() {
                 inside.wait();
                 let panic = loop {
                     // Until the first thread is inside, this one may probe.
-                    let call = || drop(world.any_process().immediate_probe_with_tag(9));
+                    let call = || {
+                        world.any_process().immediate_probe_with_tag(9);
+                    };
                     if let Err(panic) = threads.spawn(call).join() {
                         break panic;
                     }

@@ -81,7 +81,9 @@ pub fn cores() {
     assert_eq!(of(&unbound), two);
     let third = start(1, Bind::Core);
     assert_eq!(of(&third), two, "an unbound job holds its cores too");
-    [unbound, third, second].map(end);
+    for job in [unbound, third, second] {
+        end(job);
+    }
 
     let both = start(2, Bind::Core);
     let pids = both.rank_pids().to_vec();

@@ -80,14 +80,10 @@ fn advance(plan: &Plan, member: &mut Member, combine: Combine<'_>) {
             return;
         }
         for step in &round.then {
-            match step {
-                Local::Copy { from, to } => member.scratch.copy_within(from.clone(), *to),
-                Local::Combine { input, inout } => {
-                    assert!(input.end <= inout.start || inout.end <= input.start);
-                    let left = member.scratch[input.clone()].to_vec();
-                    combine(&left, &mut member.scratch[inout.clone()]);
-                }
-            }
+            let Local::Combine { input, inout } = step;
+            assert!(input.end <= inout.start || inout.end <= input.start);
+            let left = member.scratch[input.clone()].to_vec();
+            combine(&left, &mut member.scratch[inout.clone()]);
         }
         member.round += 1;
         member.complete.clear();
@@ -95,10 +91,6 @@ fn advance(plan: &Plan, member: &mut Member, combine: Combine<'_>) {
 }
 
 /// The pairs (member, transfer) of sends and receives that meet now: between two members, the first open send meets the first open receive.
-#[expect(
-    clippy::type_complexity,
-    reason = "two pairs of indices, used next to where they are made"
-)]
 fn matches(plans: &[Plan], members: &[Member]) -> Vec<((usize, usize), (usize, usize))> {
     let mut sends: HashMap<(usize, usize), VecDeque<usize>> = HashMap::new();
     let mut receives: HashMap<(usize, usize), VecDeque<usize>> = HashMap::new();
