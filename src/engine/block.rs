@@ -99,6 +99,8 @@ impl Engine {
                 state.fence();
                 state.before_sleep();
                 let completed = state.requests.completed;
+                // Before the last look into the lanes: whoever is gone by now has sent all that it ever will.
+                state.look_for_gone();
                 let progress = state.progress();
                 if self.state.is_locked() && state.requests.completed != completed {
                     // Followers wait for a futex of this process; the lock that they want next is about to be free.
@@ -109,7 +111,10 @@ impl Engine {
                     Ok(any) => {
                         outcome = done(&mut state);
                         if outcome.is_none() {
-                            failed = hopeless_now(&mut state, hopeless, any);
+                            // A wait that makes no sense must be found out now, for nobody may wake this rank again.
+                            if !any && state.ready.is_empty() {
+                                failed = hopeless(&mut state);
+                            }
                             return any
                                 || failed.is_some()
                                 || !state.ready.is_empty()
@@ -150,14 +155,4 @@ impl Engine {
         }
         Ok(any || ready)
     }
-}
-
-/// Before sleeping: a wait that makes no sense must be found out now, for nobody may wake this rank again.
-fn hopeless_now(
-    state: &mut State,
-    hopeless: &impl Fn(&mut State) -> Option<Error>,
-    any: bool,
-) -> Option<Error> {
-    state.look_for_gone();
-    if any { None } else { hopeless(state) }
 }
