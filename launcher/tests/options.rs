@@ -350,6 +350,10 @@ const REFUSED: &[(&str, &str)] = &[
         "--timeout 0: a job without any time cannot run; give a time above 0 seconds",
     ),
     (
+        "tercio run --timeout inf a",
+        "--timeout inf: give a time in seconds, such as 10 or 0.5",
+    ),
+    (
         "tercio run --timeout soon a",
         "--timeout soon: give a time in seconds, such as 10 or 0.5",
     ),

@@ -83,7 +83,7 @@ impl Communicator {
         self.cells.as_ref()
     }
 
-    /// Numbers a collective. It must be noted too ([`check::note`]) before this member waits for others.
+    /// Numbers a collective. It must be noted too (`check::note`) before this member waits for others.
     #[inline]
     pub(super) fn begin(&self, signature: Signature) -> Begun {
         let sequence = self.sequence.load(Ordering::Relaxed) + 1;

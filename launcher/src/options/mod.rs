@@ -156,6 +156,9 @@ Examples:
   tercio run -n 1 ./reader : -n 3 ./worker
   tercio run -n 4 -l --timeout 60 --verdict end.json ./program";
 
+/// A time that is as good as endless, in seconds, and that can be added to any point in time: a hundred years.
+const FOREVER: f64 = 3.2e9;
+
 /// Where standard input goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -195,11 +198,11 @@ fn binding(text: &str) -> Result<Binding, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "give a time in seconds, such as 10 or 0.5")?;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| "give a time in seconds that is not negative".into())
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds < 0.0 => Err("give a time in seconds that is not negative".into()),
+        Ok(seconds) if seconds.is_finite() => Ok(Duration::from_secs_f64(seconds.min(FOREVER))),
+        _ => Err("give a time in seconds, such as 10 or 0.5".into()),
+    }
 }
 
 fn time_limit(text: &str) -> Result<Duration, String> {
