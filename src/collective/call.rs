@@ -1,9 +1,11 @@
 //! From the face's buffers to collective calls.
 use super::operation::{Elements, Operation, element};
 use crate::coll::{self, Call, Part};
+use crate::datatype::partition::check_apart;
 use crate::datatype::span::{self, Kind};
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut};
 use crate::engine::{RecvSpan, RequestId, SendSpan};
+use crate::environment::process::{State, current};
 use crate::model::Op;
 use crate::request::Live;
 use crate::topology::shared::Shared;
@@ -46,6 +48,7 @@ fn parts(
     kind: &Kind,
     counts: &[i32],
     displs: &[i32],
+    room: usize,
     ranks: usize,
 ) -> (usize, Vec<Part>) {
     for (what, len) in [("counts", counts.len()), ("displacements", displs.len())] {
@@ -66,6 +69,10 @@ fn parts(
         if count > 0 {
             end = end.max(count + displ);
         }
+        assert!(
+            end <= room,
+            "{call} was given a part of {count} elements at {displ}, but the buffer has {room}; keep every part inside"
+        );
         parts.push(Part {
             at: if count > 0 { displ * kind.size() } else { 0 },
             bytes: count * kind.size(),
@@ -83,8 +90,9 @@ pub(super) unsafe fn send_parts<B: ?Sized + PartitionedBuffer>(
     ranks: usize,
 ) -> Parts<SendSpan> {
     let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
-    let (count, parts) = parts(call, &kind, buffer.counts(), buffer.displs(), ranks);
-    // SAFETY: the parts were checked to lie in the buffer when it was partitioned.
+    let (counts, displs) = (buffer.counts(), buffer.displs());
+    let (count, parts) = parts(call, &kind, counts, displs, buffer.room(), ranks);
+    // SAFETY: the parts were just checked to lie in the buffer, or the buffer's own promise says so.
     let span = unsafe { kind.send(buffer.pointer().cast(), count) };
     Parts { span, parts }
 }
@@ -98,8 +106,10 @@ pub(super) unsafe fn recv_parts<B: ?Sized + PartitionedBufferMut>(
     ranks: usize,
 ) -> Parts<RecvSpan> {
     let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
-    let (count, parts) = parts(call, &kind, buffer.counts(), buffer.displs(), ranks);
-    // SAFETY: the parts were checked to lie in the buffer, apart from each other, when it was partitioned.
+    let (counts, displs) = (buffer.counts(), buffer.displs());
+    let (count, parts) = parts(call, &kind, counts, displs, buffer.room(), ranks);
+    check_apart("PartitionMut", counts, displs);
+    // SAFETY: the parts were just checked to lie in the buffer, or the buffer's own promise says so.
     let span = unsafe { kind.recv(buffer.pointer_mut().cast(), count) };
     Parts { span, parts }
 }
@@ -145,7 +155,7 @@ pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
     op: &impl Operation,
 ) -> Reduction<()> {
     let kind = span::kind(send);
-    let op = op.prepare(call, &Elements(&kind)).0;
+    let op = ending_in_panic(op.prepare(call, &Elements(&kind)).0);
     // SAFETY: by the contract of this function.
     let send = unsafe { span::send(send) };
     Reduction {
@@ -162,6 +172,58 @@ pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
 /// As for [`send_even`] and [`recv_even`].
 #[track_caller]
 pub(super) unsafe fn reduction<S, R>(
+    call: &str,
+    send: &S,
+    recv: &mut R,
+    per_result: Option<usize>,
+    op: &impl Operation,
+) -> Reduction<RecvSpan>
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    // SAFETY: by the contract of this function.
+    let local = unsafe { local_reduction(call, send, recv, per_result, op) };
+    Reduction {
+        op: ending_in_panic(local.op),
+        ..local
+    }
+}
+
+/// The operation for a call that others take part in: they cannot go on when this rank leaves it half done, and memory is lent to it. So a
+/// panic in a user's function ends the process.
+fn ending_in_panic(op: Op) -> Op {
+    struct Called;
+    impl Drop for Called {
+        fn drop(&mut self) {
+            if let State::Rank(rank) = current() {
+                rank.instance.end_in_panic();
+            }
+        }
+    }
+    let Op::User {
+        function,
+        commutative,
+    } = op
+    else {
+        return op;
+    };
+    Op::User {
+        function: Arc::new(move |input: &[u8], inout: &mut [u8]| {
+            let called = Called;
+            function(input, inout);
+            core::mem::forget(called);
+        }),
+        commutative,
+    }
+}
+
+/// As [`reduction`], for a call that is this rank's alone.
+///
+/// # Safety
+/// As for [`reduction`].
+#[track_caller]
+pub(super) unsafe fn local_reduction<S, R>(
     call: &str,
     send: &S,
     recv: &mut R,

@@ -60,7 +60,7 @@ where
     O: Operation,
 {
     // SAFETY: both are borrowed for the call.
-    let r = unsafe { call::reduction("reduce_local_into", inbuf, inoutbuf, None, &op) };
+    let r = unsafe { call::local_reduction("reduce_local_into", inbuf, inoutbuf, None, &op) };
     if let Err(error) = coll::reduce_local(&r.send, &r.recv, &r.op, &r.element) {
         panic!("{}", error.text());
     }

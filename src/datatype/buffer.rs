@@ -92,9 +92,13 @@ pub unsafe trait BufferMut: PointerMut + Collection + AsDatatype {}
 /// `len` as MPI counts, or a sentence.
 #[track_caller]
 pub(super) fn as_count(len: usize) -> Count {
-    Count::try_from(len).unwrap_or_else(|_| {
-        panic!("a buffer of {len} elements is longer than the {} that a Count can say; send it in parts", Count::MAX)
-    })
+    match Count::try_from(len) {
+        Ok(count) => count,
+        Err(_) => panic!(
+            "a buffer of {len} elements is longer than the {} that a Count can say; send it in parts",
+            Count::MAX
+        ),
+    }
 }
 
 macro_rules! elements {

@@ -18,7 +18,7 @@ mod dynamic;
 mod equivalence;
 mod handle;
 pub(crate) mod pack;
-mod partition;
+pub(crate) mod partition;
 pub(crate) mod span;
 mod user;
 mod view;

@@ -9,7 +9,12 @@ pub(crate) fn size(count: Count, size: usize) -> Count {
         .ok()
         .and_then(|count| count.checked_mul(size))
         .and_then(|bytes| Count::try_from(bytes).ok());
-    bytes.unwrap_or_else(|| panic!("{count} elements of {size} packed bytes are not a size that a Count can say; pack fewer elements"))
+    match bytes {
+        Some(bytes) => bytes,
+        None => panic!(
+            "{count} elements of {size} packed bytes are not a size that a Count can say; pack fewer elements"
+        ),
+    }
 }
 
 /// Packs all of `from`.
@@ -36,7 +41,7 @@ pub(crate) fn pack_into<B: ?Sized + Buffer>(from: &B, to: &mut [u8], position: C
     };
     // SAFETY: `part` has as many bytes as the span; a mutable and a shared borrow do not overlap.
     unsafe { from.pack(0, part.len(), part.as_mut_ptr()) };
-    size(position + part.len() as Count, 1)
+    size(1, position as usize + part.len())
 }
 
 /// Fills all of `to` from byte `position` of `from`; where the next begins.
@@ -65,5 +70,5 @@ pub(crate) fn unpack_into<B: ?Sized + BufferMut>(
             "unpack_into was asked for a bool where the packed byte is {value}; unpack what was packed"
         );
     }
-    size(position + part.len() as Count, 1)
+    size(1, position as usize + part.len())
 }

@@ -29,13 +29,27 @@ pub trait Partitioned {
     fn element_size(&self) -> Option<usize> {
         None
     }
+
+    /// How many elements there are to divide, where the library itself is to see that the parts lie among them.
+    #[doc(hidden)]
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A divided buffer to send from.
-pub trait PartitionedBuffer: Partitioned + Pointer + AsDatatype {}
+///
+/// # Safety
+///
+/// The parts must lie where [`Pointer`] points.
+pub unsafe trait PartitionedBuffer: Partitioned + Pointer + AsDatatype {}
 
 /// A divided buffer to receive into.
-pub trait PartitionedBufferMut: Partitioned + PointerMut + AsDatatype {}
+///
+/// # Safety
+///
+/// The parts must lie where [`PointerMut`] points.
+pub unsafe trait PartitionedBufferMut: Partitioned + PointerMut + AsDatatype {}
 
 /// A buffer to send from, divided among the ranks.
 ///
@@ -58,6 +72,7 @@ pub struct Partition<'b, B: 'b + ?Sized, C, D> {
     buf: &'b B,
     counts: C,
     displs: D,
+    len: Count,
     element_size: Option<usize>,
 }
 
@@ -79,6 +94,7 @@ pub struct PartitionMut<'b, B: 'b + ?Sized, C, D> {
     buf: &'b mut B,
     counts: C,
     displs: D,
+    len: Count,
     element_size: Option<usize>,
 }
 
@@ -101,8 +117,8 @@ fn check(what: &str, len: Count, counts: &[Count], displs: &[Count]) {
 
 /// No two parts share an element.
 #[track_caller]
-fn check_apart(what: &str, counts: &[Count], displs: &[Count]) {
-    let end = |part: usize| counts[part] + displs[part];
+pub(crate) fn check_apart(what: &str, counts: &[Count], displs: &[Count]) {
+    let end = |part: usize| i64::from(counts[part]) + i64::from(displs[part]);
     let mut parts: Vec<usize> = (0..counts.len()).filter(|&part| counts[part] > 0).collect();
     if !parts.is_sorted_by_key(|&part| displs[part]) {
         parts.sort_by_key(|&part| displs[part]);
@@ -110,7 +126,7 @@ fn check_apart(what: &str, counts: &[Count], displs: &[Count]) {
     for pair in parts.windows(2) {
         let (one, next) = (pair[0], pair[1]);
         assert!(
-            end(one) <= displs[next],
+            end(one) <= i64::from(displs[next]),
             "parts {one} and {next} of a {what} overlap (elements {}..{} and {}..{}); give each its own elements",
             displs[one],
             end(one),
@@ -133,8 +149,10 @@ impl<'b, B: 'b + ?Sized + Buffer, C: Borrow<[Count]>, D: Borrow<[Count]>> Partit
     /// ```
     #[track_caller]
     pub fn new(buf: &'b B, counts: C, displs: D) -> Self {
-        check("Partition", buf.count(), counts.borrow(), displs.borrow());
+        let len = buf.count();
+        check("Partition", len, counts.borrow(), displs.borrow());
         Partition {
+            len,
             element_size: buf.element_size(),
             buf,
             counts,
@@ -157,14 +175,11 @@ impl<'b, B: 'b + ?Sized + BufferMut, C: Borrow<[Count]>, D: Borrow<[Count]>>
     /// ```
     #[track_caller]
     pub fn new(buf: &'b mut B, counts: C, displs: D) -> Self {
-        check(
-            "PartitionMut",
-            buf.count(),
-            counts.borrow(),
-            displs.borrow(),
-        );
+        let len = buf.count();
+        check("PartitionMut", len, counts.borrow(), displs.borrow());
         check_apart("PartitionMut", counts.borrow(), displs.borrow());
         PartitionMut {
+            len,
             element_size: buf.element_size(),
             buf,
             counts,
@@ -193,10 +208,14 @@ macro_rules! partition {
             fn element_size(&self) -> Option<usize> {
                 self.element_size
             }
+            fn room(&self) -> usize {
+                self.len as usize
+            }
         }
 
-        impl<B: ?Sized + $pointer + AsDatatype, C: Borrow<[Count]>, D: Borrow<[Count]>> $marker
-            for $name<'_, B, C, D>
+        // SAFETY: the parts are checked against `room` when they are used: what `borrow` gives may not be the same each time.
+        unsafe impl<B: ?Sized + $pointer + AsDatatype, C: Borrow<[Count]>, D: Borrow<[Count]>>
+            $marker for $name<'_, B, C, D>
         {
         }
     };

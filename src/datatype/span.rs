@@ -145,12 +145,13 @@ impl Kind {
 #[inline]
 #[track_caller]
 pub(crate) fn count<B: ?Sized + Collection>(buffer: &B) -> usize {
-    usize::try_from(buffer.count()).unwrap_or_else(|_| {
-        panic!(
-            "a buffer says that it has {} elements; counts must not be negative",
-            buffer.count()
-        )
-    })
+    let count = buffer.count();
+    match usize::try_from(count) {
+        Ok(count) => count,
+        Err(_) => {
+            panic!("a buffer says that it has {count} elements; counts must not be negative")
+        }
+    }
 }
 
 /// What the elements of a buffer are.

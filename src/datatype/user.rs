@@ -251,9 +251,12 @@ impl UncommittedUserDatatype {
 /// `value` as a length, or a sentence.
 #[track_caller]
 fn length(constructor: &str, what: &str, value: Count) -> usize {
-    usize::try_from(value).unwrap_or_else(|_| {
-        panic!("{constructor} was asked for a {what} of {value}; lengths must not be negative")
-    })
+    match usize::try_from(value) {
+        Ok(length) => length,
+        Err(_) => {
+            panic!("{constructor} was asked for a {what} of {value}; lengths must not be negative")
+        }
+    }
 }
 
 #[track_caller]
@@ -283,9 +286,12 @@ fn built(constructor: &str, parts: &[Part<'_>], padded: bool) -> UncommittedUser
 /// Displacements in bytes from displacements in elements of `old`.
 #[track_caller]
 fn in_bytes(constructor: &str, elements: isize, old: &Layout) -> isize {
-    elements.checked_mul(old.extent()).unwrap_or_else(|| {
-        panic!("{constructor} was asked for a displacement of {elements} elements, which is beyond the address space; make it smaller")
-    })
+    match elements.checked_mul(old.extent()) {
+        Some(bytes) => bytes,
+        None => panic!(
+            "{constructor} was asked for a displacement of {elements} elements, which is beyond the address space; make it smaller"
+        ),
+    }
 }
 
 #[track_caller]

@@ -302,3 +302,32 @@ fn buffered_sends_need_room() {
         says(&text, &["64 bytes needs 576", "set_buffer_size"]);
     });
 }
+
+/// Counts that grow after they were first asked for.
+struct Growing(std::cell::Cell<u32>, [i32; 2], [i32; 2]);
+
+impl std::borrow::Borrow<[i32]> for Growing {
+    fn borrow(&self) -> &[i32] {
+        self.0.set(self.0.get() + 1);
+        if self.0.get() < 3 { &self.1 } else { &self.2 }
+    }
+}
+
+#[test]
+fn parts_that_change_after_they_were_checked_are_checked_again() {
+    tercio::testing::ranks(2, |world| {
+        let send = [1; 4096];
+        for (grown, words) in [
+            ([4096, 4096], "4096 elements at 0, but the buffer has 2"),
+            ([2, 1], "parts 0 and 1 of a PartitionMut overlap"),
+        ] {
+            let text = panic_of(|| {
+                let mut buffer = [0; 2];
+                let counts = Growing(0.into(), [1, 1], grown);
+                let mut parts = PartitionMut::new(&mut buffer, counts, [0, 1]);
+                world.all_gather_varcount_into(&send[..], &mut parts);
+            });
+            says(&text, &[words]);
+        }
+    });
+}
