@@ -5,6 +5,7 @@ use crate::environment::instance::Home;
 use crate::environment::process::{Rank, with_thread_rank};
 use crate::job::{RankState, Segment};
 use crate::topology::SimpleCommunicator;
+use core::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -45,6 +46,7 @@ pub fn ranks_with_threading<F>(count: usize, threading: Threading, f: F)
 where
     F: Fn(SimpleCommunicator) + Sync,
 {
+    let site = Location::caller();
     let segment = match Segment::private(count) {
         Ok(segment) => Arc::new(segment),
         Err(error) => panic!("{error}"),
@@ -61,7 +63,7 @@ where
         let (me, instance) = (rank.clone(), rank.instance.clone());
         let ended = catch_unwind(AssertUnwindSafe(|| {
             with_thread_rank(rank, || f(world));
-            me.finalize();
+            me.finalize(site);
         }));
         if ended.is_err() {
             instance.end_in_panic();

@@ -1,9 +1,8 @@
 //! Waiting in the engine: progress on everything, then spin, yield or sleep as the policy says.
 use super::state::State;
 use super::{Engine, aborted};
-use crate::model::Error;
-use crate::model::Site;
 use crate::model::error::Result;
+use crate::model::{Error, ErrorClass, Site};
 use core::time::Duration;
 
 /// Polls between looks at the abort word and at who is gone.
@@ -49,6 +48,9 @@ impl Engine {
             if self.segment.control().is_aborted() {
                 return Err(aborted());
             }
+            if std::thread::panicking() {
+                return Err(panicking());
+            }
             self.turn.follow(epoch, Some(FOLLOW_LIMIT));
         }
     }
@@ -75,6 +77,9 @@ impl Engine {
                 if polls % LOOK_AROUND == 0 {
                     if control.is_aborted() {
                         return Err(aborted());
+                    }
+                    if std::thread::panicking() {
+                        return Err(panicking());
                     }
                     if state.look_for_gone() {
                         // What a gone rank sent is in the lanes by now: only when nothing more comes in is the wait hopeless.
@@ -155,4 +160,13 @@ impl Engine {
         }
         Ok(any || ready)
     }
+}
+
+/// Destructors that run in a panic may call, but not wait: what they wait for may need what the panic has left undone.
+#[cold]
+fn panicking() -> Error {
+    Error::new(
+        ErrorClass::State,
+        "a call would have to wait while the thread panics; do not wait in a destructor that may run in a panic",
+    )
 }

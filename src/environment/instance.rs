@@ -4,7 +4,7 @@ use crate::engine::{Engine, ThreadLevel};
 use crate::job::{FailureKind, Membership};
 use crate::model::{Error, ErrorClass};
 use core::panic::Location;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a rank lives in.
@@ -134,6 +134,10 @@ impl Instance {
     #[cold]
     #[track_caller]
     pub(crate) fn fail(&self, error: Error) -> ! {
+        if std::thread::panicking() {
+            // A second panic would abort the process, and hide the first.
+            self.end_in_panic();
+        }
         let kind = match error.class() {
             ErrorClass::Aborted => self.leave(),
             ErrorClass::Gone => FailureKind::Gone,
@@ -241,7 +245,8 @@ struct Gate {
     level: ThreadLevel,
     owner: u64,
     closed: AtomicBool,
-    busy: AtomicU32,
+    /// The thread that is in the library, at `Serialized`; 0 if none is.
+    inside: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +262,7 @@ impl Gate {
             level,
             owner: thread_number(),
             closed: AtomicBool::new(false),
-            busy: AtomicU32::new(0),
+            inside: AtomicU64::new(0),
         }
     }
 
@@ -269,11 +274,17 @@ impl Gate {
         match self.level {
             ThreadLevel::Multiple => Ok(Entry(None)),
             ThreadLevel::Serialized => {
+                let me = thread_number();
                 // Acquire: pairs with the Release in Entry's drop, so that the last caller's writes are seen.
-                if self.busy.swap(1, Ordering::Acquire) == 1 {
-                    return Err(Refused::Busy);
+                match self
+                    .inside
+                    .compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
+                {
+                    Ok(_) => Ok(Entry(Some(&self.inside))),
+                    // A call from within a call, by a user's operation: one thread takes turns with itself.
+                    Err(other) if other == me => Ok(Entry(None)),
+                    Err(_) => Err(Refused::Busy),
                 }
-                Ok(Entry(Some(&self.busy)))
             }
             ThreadLevel::Single | ThreadLevel::Funneled if self.owner == thread_number() => {
                 Ok(Entry(None))
@@ -293,14 +304,14 @@ impl Gate {
 }
 
 /// The calling thread is in the library.
-pub(crate) struct Entry<'g>(Option<&'g AtomicU32>);
+pub(crate) struct Entry<'g>(Option<&'g AtomicU64>);
 
 impl Drop for Entry<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(busy) = self.0 {
+        if let Some(inside) = self.0 {
             // Release: pairs with the Acquire in Gate::enter.
-            busy.store(0, Ordering::Release);
+            inside.store(0, Ordering::Release);
         }
     }
 }
@@ -333,21 +344,20 @@ mod tests {
             assert!(gate.enter().is_ok());
             let other = thread::scope(|s| s.spawn(|| gate.enter().err()).join().unwrap());
             let entry = gate.enter().ok();
-            let second = gate.enter().err();
+            let second = thread::scope(|s| s.spawn(|| gate.enter().err()).join().unwrap());
+            // A thread may enter again from inside: a user's operation that calls the library.
+            assert!(gate.enter().is_ok());
+            let still = thread::scope(|s| s.spawn(|| gate.enter().err()).join().unwrap());
+            assert_eq!(still, second);
             drop(entry);
             assert!(gate.enter().is_ok());
             gate.close();
             assert_eq!(gate.enter().err(), Some(Refused::Closed));
             (other, second)
         };
-        assert_eq!(
-            refused(ThreadLevel::Single),
-            (Some(Refused::OtherThread), None)
-        );
-        assert_eq!(
-            refused(ThreadLevel::Funneled),
-            (Some(Refused::OtherThread), None)
-        );
+        let always = (Some(Refused::OtherThread), Some(Refused::OtherThread));
+        assert_eq!(refused(ThreadLevel::Single), always);
+        assert_eq!(refused(ThreadLevel::Funneled), always);
         assert_eq!(
             refused(ThreadLevel::Serialized),
             (None, Some(Refused::Busy))

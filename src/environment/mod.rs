@@ -6,6 +6,7 @@ pub(crate) mod process;
 
 use crate::engine::ThreadLevel;
 use crate::job::identity;
+use crate::model::Site;
 use crate::topology::SimpleCommunicator;
 use core::panic::Location;
 use process::{Rank, State};
@@ -27,6 +28,8 @@ use std::time::Instant;
 /// ```
 pub struct Universe {
     rank: Rank,
+    /// Where it was made. That is what failures of its drop name: the drop itself has no place in the program.
+    made: Site,
 }
 
 impl Universe {
@@ -123,7 +126,7 @@ impl Drop for Universe {
             instance.end_in_panic();
             return;
         }
-        for left in self.rank.finalize() {
+        for left in self.rank.finalize(self.made) {
             eprintln!("tercio: {left}");
         }
         process::retire(instance.engine().level());
@@ -186,7 +189,8 @@ impl From<ThreadLevel> for Threading {
 /// ```
 #[track_caller]
 pub fn initialize() -> Option<Universe> {
-    initialize_with_threading(Threading::Single).map(|(universe, _)| universe)
+    let (universe, _) = initialize_with_threading(Threading::Single)?;
+    Some(universe)
 }
 
 /// Joins the job, and asks for a thread level. The level that is given stands beside the `Universe`; it is the one asked for.
@@ -202,7 +206,13 @@ pub fn initialize() -> Option<Universe> {
 pub fn initialize_with_threading(threading: Threading) -> Option<(Universe, Threading)> {
     time();
     match process::join(threading.into())? {
-        Ok(rank) => Some((Universe { rank }, threading)),
+        Ok(rank) => Some((
+            Universe {
+                rank,
+                made: Location::caller(),
+            },
+            threading,
+        )),
         Err(error) => panic!("{error}"),
     }
 }

@@ -3,10 +3,9 @@ use super::instance::{Home, Instance};
 use crate::coll;
 use crate::engine::{Engine, Settings, ThreadLevel};
 use crate::job::Membership;
-use crate::model::Error;
+use crate::model::{Error, Site};
 use crate::topology::shared::{Role, Shared};
 use core::cell::RefCell;
-use core::panic::Location;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -36,8 +35,8 @@ impl Rank {
 
     /// Takes leave of the others: what was sent is still delivered. Later calls are refused. What was left undone, in words.
     #[track_caller]
-    pub(crate) fn finalize(&self) -> Vec<String> {
-        let (instance, site) = (&self.instance, Location::caller());
+    pub(crate) fn finalize(&self, site: Site) -> Vec<String> {
+        let instance = &self.instance;
         let left = {
             let _entry = instance.enter();
             instance.check(instance.drain_buffer(site));

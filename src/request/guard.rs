@@ -30,7 +30,9 @@ impl<'a, D: ?Sized, S: Scope<'a>> Drop for WaitGuard<'a, D, S> {
                 }
             }
             Some(request) => {
-                request.wait();
+                let (live, ..) = request.dismantle();
+                let started = live.started();
+                live.wait_at(started);
             }
             None => {}
         }

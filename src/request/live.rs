@@ -1,6 +1,6 @@
 //! A request of the engine that is not complete yet.
 use crate::engine::RequestId;
-use crate::environment::instance::Instance;
+use crate::environment::instance::{Entry, Instance};
 use crate::model::Site;
 use crate::point_to_point::Status;
 use crate::topology::shared::Shared;
@@ -45,9 +45,33 @@ impl Live {
 
     #[track_caller]
     pub(crate) fn wait(self) -> Status {
+        self.wait_at(Location::caller())
+    }
+
+    /// As `wait`, for which errors name `site`: in a destructor the caller's place says nothing.
+    #[track_caller]
+    pub(super) fn wait_at(self, site: Site) -> Status {
         let instance = &self.instance;
-        let _entry = instance.enter();
-        Status::new(instance.check(instance.engine().wait(self.id, Location::caller())))
+        let _entry = self.enter();
+        Status::new(instance.check(instance.engine().wait(self.id, site)))
+    }
+
+    /// Into the library. A caller that is not let in panics with the operation under way, and must not be able to go on: its memory is lent.
+    #[track_caller]
+    fn enter(&self) -> Entry<'_> {
+        struct Lent<'l>(&'l Live);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                // After finalize nothing moves any more.
+                if !self.0.instance.is_closed() {
+                    self.0.end_in_panic();
+                }
+            }
+        }
+        let lent = Lent(self);
+        let entry = self.instance.enter();
+        core::mem::forget(lent);
+        entry
     }
 
     /// Waits until one of `requests` is complete; which, and its status. There is at least one.
@@ -70,7 +94,7 @@ impl Live {
     #[track_caller]
     pub(crate) fn test(&self) -> Option<Status> {
         let instance = &self.instance;
-        let _entry = instance.enter();
+        let _entry = self.enter();
         instance
             .check(instance.engine().test(self.id, Location::caller()))
             .map(Status::new)
@@ -91,8 +115,9 @@ impl Live {
     /// Whether the operation is complete, as far as that can be told without waiting and without a second panic.
     pub(super) fn is_over(&self) -> bool {
         let instance = &self.instance;
-        !instance.is_closed()
-            && matches!(instance.engine().test(self.id, self.started), Ok(Some(_)))
+        instance.try_enter().is_some_and(|_entry| {
+            matches!(instance.engine().test(self.id, self.started), Ok(Some(_)))
+        })
     }
 }
 

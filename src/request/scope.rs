@@ -73,6 +73,12 @@ impl Drop for LocalScope<'_> {
     fn drop(&mut self) {
         match self.requests.get() {
             0 => {}
+            // The panic that is under way is the cause: it ends the process.
+            _ if std::thread::panicking() => {
+                if let State::Rank(rank) = current() {
+                    rank.instance.end_in_panic();
+                }
+            }
             alive => abort(&format!(
                 "a request scope closed while {alive} of its requests were alive, and their buffers are about to go; complete every request \
                  inside its scope"

@@ -141,6 +141,27 @@ fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
                 panic!("left the scope");
             })
         }
+        "scope-dropped" => {
+            let (world, mut value) = (world(universe), 0);
+            tercio::request::scope(|scope| {
+                let _ = world
+                    .process_at_rank(0)
+                    .immediate_receive_into(scope, &mut value);
+            })
+        }
+        "operator" => all_reduce_with(universe, false),
+        "operator-panics" => all_reduce_with(universe, true),
+        "refused-wait" => refused_wait(),
+        "waiting-destructor" => {
+            struct Waits(tercio::topology::SimpleCommunicator);
+            impl Drop for Waits {
+                fn drop(&mut self) {
+                    self.0.barrier();
+                }
+            }
+            let _waits = Waits(world(universe));
+            panic!("before its destructors");
+        }
         "compute" => compute(Duration::from_secs(60)),
         "compute-a-little" => compute(Duration::from_millis(200)),
         "sleep" => std::thread::sleep(Duration::from_secs(60)),
@@ -169,6 +190,40 @@ fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
 
 fn world(universe: &Option<tercio::environment::Universe>) -> tercio::topology::SimpleCommunicator {
     universe.as_ref().expect("initialized before").world()
+}
+
+/// A reduction with an operator that panics, if it is to, and is caught; with others that cannot finish without this rank.
+fn all_reduce_with(universe: &Option<tercio::environment::Universe>, panics: bool) {
+    let (world, numbers) = (world(universe), vec![1_u64; 1 << 16]);
+    let operation = tercio::collective::UserOperation::commutative(|_, _| {
+        assert!(!panics, "in the operator");
+    });
+    let mut result = numbers.clone();
+    let reduce = || world.all_reduce_into(&numbers, &mut result, &operation);
+    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+        reduce,
+    )));
+    world.barrier();
+}
+
+/// At `Serialized`, waits for a receive while another thread is in the library.
+fn refused_wait() {
+    let (universe, _) = tercio::initialize_with_threading(tercio::Threading::Serialized).unwrap();
+    let (world, mut value) = (universe.world(), 0);
+    let calls = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_ok();
+    tercio::request::scope(|scope| {
+        let request = world
+            .process_at_rank(0)
+            .immediate_receive_into(scope, &mut value);
+        std::thread::scope(|threads| {
+            threads.spawn(|| world.process_at_rank(1).receive::<i32>());
+            while calls(&|| drop(world.process_at_rank(1).immediate_probe())) {}
+            let refused = std::panic::AssertUnwindSafe(|| request.wait());
+            drop(std::panic::catch_unwind(refused));
+            // The receive goes on; its memory must not go.
+            std::process::exit(0);
+        });
+    });
 }
 
 fn compute(time: Duration) {

@@ -12,6 +12,16 @@ pub fn tests() -> Vec<Trial> {
             "a_panic_in_a_scope_with_an_open_request_ends_the_job",
             panic_in_scope,
         ),
+        trial(
+            "a_request_that_is_dropped_alive_ends_the_job",
+            request_dropped,
+        ),
+        trial("a_refused_wait_ends_the_job", refused_wait),
+        trial("an_operator_that_panics_ends_the_job", operator_panics),
+        trial(
+            "a_destructor_that_would_wait_in_a_panic_ends_the_job",
+            waiting_destructor,
+        ),
         trial("an_abort_has_its_code", abort),
         trial("a_checkpoint_is_written_from_a_signal_thread", checkpoint),
         trial("finalizing_early_ends_those_who_wait", early_finalize),
@@ -226,6 +236,48 @@ fn panic_in_scope() {
         "{said}"
     );
     assert!(took < soon(), "{took:?}");
+}
+
+/// Rank 2 panics with `words` in the first line and ends all with 101.
+fn ends_with_panic(others: &str, two: &str, words: &str) {
+    let mark = Mark::new();
+    let (outcome, took) = run(&mark, others, two);
+    let said = verdict(&outcome);
+    assert_eq!(outcome.code, 101, "{said}");
+    let first = said.lines().next().unwrap();
+    assert!(
+        first.starts_with("tercio: rank 2 of 4 panicked at ") && first.contains(words),
+        "{said}"
+    );
+    assert!(took < soon(), "{took:?}\n{said}");
+}
+
+fn request_dropped() {
+    ends_with_panic(
+        "init barrier",
+        "init scope-dropped",
+        "the request that was started at tests/jobs/parts.rs:",
+    );
+}
+
+fn refused_wait() {
+    ends_with_panic(
+        "init sleep",
+        "refused-wait",
+        "two threads are in the library at once",
+    );
+}
+
+fn operator_panics() {
+    ends_with_panic("init operator", "init operator-panics", ": in the operator");
+}
+
+fn waiting_destructor() {
+    ends_with_panic(
+        "init receive",
+        "init waiting-destructor",
+        ": before its destructors",
+    );
 }
 
 fn abort() {
