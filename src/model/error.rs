@@ -95,8 +95,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         match self.site {
-            Some(site) => write!(f, " (at {}:{})", site.file(), site.line()),
-            None => Ok(()),
+            // A drop at the end of a scope has no place in the user's program: it is called from the standard library.
+            Some(site) if !site.file().starts_with("/rustc/") => {
+                write!(f, " (at {}:{})", site.file(), site.line())
+            }
+            _ => Ok(()),
         }
     }
 }
