@@ -317,7 +317,7 @@ impl RecvSpan {
         debug_assert!(at + len <= self.bytes);
         match &self.strided {
             // SAFETY: by the contract of this function.
-            None => unsafe { core::ptr::copy_nonoverlapping(from, self.ptr.add(at), len) },
+            None => unsafe { copy::from_shared(from, self.ptr.add(at), len) },
             Some(strided) => runs(strided, at, len, |disp, done, run| {
                 // SAFETY: the layout's blocks lie in the lent memory; `done + run <= len`.
                 unsafe {

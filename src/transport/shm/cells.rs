@@ -272,7 +272,7 @@ impl<'s> Window<'s> {
         assert!(out.len() <= self.len);
         // SAFETY: the window lies in the segment's mapping, which a slice of this process's own memory does not overlap. Who may write it
         // when is the protocol of coll/README.md; the bytes are of no value to the program before they are copied.
-        unsafe { core::ptr::copy_nonoverlapping(self.ptr, out.as_mut_ptr(), out.len()) }
+        unsafe { copy::from_shared(self.ptr, out.as_mut_ptr(), out.len()) }
     }
 
     /// Copies `bytes` to the start.
