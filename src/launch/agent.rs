@@ -86,6 +86,8 @@ pub(super) fn run(control: OwnedFd, launcher: OwnedFd, guard: OwnedFd) -> ! {
     process::new_session();
     process::set_name(c"tercio-agent");
     let Some(job) = receive_job(&control) else {
+        // The launcher is gone. The guard sees that too, unless it is stopped.
+        let _ = process::signal(guard.as_fd(), libc::SIGKILL);
         process::exit_now(0)
     };
     match Agent::start(control.try_clone(), launcher, guard, job) {

@@ -5,7 +5,7 @@ use super::verdict::{Cause, Findings, signal_name};
 use super::wire::Report;
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process::{self, Change, Exit, Fork};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long killed processes may take to be gone before we say that they cannot be killed.
@@ -34,18 +34,30 @@ pub(super) fn run(control: i32) -> Result<std::convert::Infallible, String> {
     let children = fd::signals(&[libc::SIGCHLD])
         .map_err(|error| format!("the guard cannot watch its children ({error})"))?;
     let begun = Instant::now();
+    let (go, tell) =
+        fd::pipe().map_err(|error| format!("the guard cannot make a pipe ({error})"))?;
     match process::fork().map_err(|error| {
         format!(
             "the guard cannot start the agent ({error}); `role()` must be the first line of main"
         )
     })? {
         Fork::Child => {
-            drop(children);
+            drop((children, tell));
+            // Nothing comes if the guard ends before it has let go of its launcher.
+            let mut byte = [0];
+            if fd::read(go.as_raw_fd(), &mut byte).unwrap_or(0) == 0 {
+                process::exit_now(125);
+            }
             agent::run(control, launcher, me)
         }
         Fork::Parent(pid) => {
-            drop(me);
+            drop((me, go));
             let agent = process::open(pid).map_err(no_pidfd)?;
+            // Until now the launcher's starting thread took us along, for there was nobody to kill a guard that was stopped. From here on
+            // there is the agent, and the thread may end.
+            process::live_without_parent();
+            let _ = fd::write(tell.as_raw_fd(), &[0]);
+            drop(tell);
             Guard {
                 control,
                 launcher,

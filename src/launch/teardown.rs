@@ -38,15 +38,28 @@ pub(super) fn kill(ranks: &[Rank]) -> Vec<u32> {
             let _ = process::signal(claimant.process.as_fd(), libc::SIGKILL);
         }
     }
+    loop {
+        if let Some(living) = kill_children(ranks) {
+            return living;
+        }
+    }
+}
+
+/// One look at the list of children. `None` if one was found to have ended only after the list was made: what it left us is not in the list.
+fn kill_children(ranks: &[Rank]) -> Option<Vec<u32>> {
+    let ended = |rank: &Rank| !matches!(process::peek(rank.process.as_fd()), Ok(None));
+    let before: Vec<bool> = ranks.iter().map(ended).collect();
     let own = process::group(process::id());
     let mut living = Vec::new();
+    let mut complete = true;
     for child in process::children() {
-        let rank = ranks.iter().find(|rank| rank.pid == child);
-        let dead = match rank {
-            Some(rank) => !matches!(process::peek(rank.process.as_fd()), Ok(None)),
+        let dead = match ranks.iter().position(|rank| rank.pid == child) {
+            Some(number) if before[number] => continue,
+            Some(number) => ended(&ranks[number]),
             None => process::reap(child).is_some(),
         };
         if dead {
+            complete = false;
             continue;
         }
         // A child that was not waited for keeps its number and its group's.
@@ -57,7 +70,7 @@ pub(super) fn kill(ranks: &[Rank]) -> Vec<u32> {
         let _ = process::signal_number(child, libc::SIGKILL);
         living.push(child);
     }
-    living
+    complete.then_some(living)
 }
 
 /// Waits for adopted children that have ended, so that they do not pile up while the job runs.

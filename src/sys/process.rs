@@ -61,13 +61,19 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Starts `command` as the leader of a session of its own, with descriptor `keep` inherited and every signal at its default.
+/// Starts `command` as the leader of a session of its own, with descriptor `keep` inherited and every signal at its default. It is killed
+/// when the calling thread ends, until it calls [`live_without_parent`].
 pub(crate) fn spawn_in_session(
     command: &mut std::process::Command,
     keep: i32,
 ) -> io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt;
+    let parent = id();
     let prepare = move || {
+        die_with_parent()?;
+        if self::parent() != parent {
+            exit_now(125);
+        }
         new_session();
         reset_signals();
         super::fd::set_close_on_exec(keep, false)
@@ -268,6 +274,12 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: a plain system call.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).map(drop)
+}
+
+/// Undoes [`die_with_parent`].
+pub(crate) fn live_without_parent() {
+    // SAFETY: a plain system call.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
 }
 
 /// The name that process lists show for this thread (15 bytes).
