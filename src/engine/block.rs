@@ -34,6 +34,8 @@ impl Engine {
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
+        // The thread that polls looks only after its own wait's sense.
+        let mut look_for_oneself = false;
         loop {
             let epoch = self.turn.epoch();
             if let Some(turn) = self.turn.try_take() {
@@ -42,8 +44,20 @@ impl Engine {
                 drop(turn);
                 return result;
             }
-            if let Some(result) = done(&mut self.state.get()) {
+            let mut state = self.state.get();
+            if let Some(result) = done(&mut state) {
                 return result;
+            }
+            if look_for_oneself || state.any_gone {
+                let completed = state.requests.completed;
+                let look = self.look_around(&mut state, done, hopeless);
+                self.leave(state, completed);
+                if let Look::Over(result) = look {
+                    return result;
+                }
+                self.run_ready()?;
+            } else {
+                drop(state);
             }
             if self.segment.control().is_aborted() {
                 return Err(aborted());
@@ -52,6 +66,40 @@ impl Engine {
                 return Err(panicking());
             }
             self.turn.follow(epoch, Some(FOLLOW_LIMIT));
+            look_for_oneself = self.turn.epoch() == epoch;
+        }
+    }
+
+    /// A look at everything, in the one right order: who is gone, then what has come in (all that they sent is there by then), then whether
+    /// the wait is over, or can never be.
+    fn look_around<T>(
+        &self,
+        state: &mut State,
+        done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
+        hopeless: &impl Fn(&mut State) -> Option<Error>,
+    ) -> Look<T> {
+        let departed = state.departures_moved();
+        state.look_for_gone();
+        let completed = state.requests.completed;
+        let progress = state.progress();
+        if self.state.is_locked() && (departed || state.requests.completed != completed) {
+            // Followers wait for a futex of this process; the lock that they want next is about to be free.
+            self.turn.news();
+        }
+        let any = match progress {
+            Ok(any) => any,
+            Err(error) => return Look::Over(Err(error)),
+        };
+        if let Some(result) = done(state) {
+            return Look::Over(result);
+        }
+        if any || !state.ready.is_empty() {
+            return Look::News;
+        }
+        // A wait that makes no sense must be found out now, for nobody may wake this rank again.
+        match hopeless(state) {
+            Some(error) => Look::Over(Err(error)),
+            None => Look::Nothing,
         }
     }
 
@@ -81,15 +129,9 @@ impl Engine {
                     if std::thread::panicking() {
                         return Err(panicking());
                     }
-                    if state.look_for_gone() {
-                        // What a gone rank sent is in the lanes by now: only when nothing more comes in is the wait hopeless.
-                        if !state.progress()? && state.ready.is_empty() {
-                            if let Some(result) = done(&mut state) {
-                                return result;
-                            }
-                            if let Some(error) = hopeless(&mut state) {
-                                return Err(error);
-                            }
+                    if state.any_gone || state.departures_moved() {
+                        if let Look::Over(result) = self.look_around(&mut state, done, hopeless) {
+                            return result;
                         }
                     }
                 }
@@ -98,44 +140,23 @@ impl Engine {
                 continue;
             }
             let mut outcome = None;
-            let mut failed = None;
             spell.idle(|| {
                 let mut state = self.state.get();
                 state.fence();
                 state.before_sleep();
-                let completed = state.requests.completed;
-                // Before the last look into the lanes: whoever is gone by now has sent all that it ever will.
-                state.look_for_gone();
-                let progress = state.progress();
-                if self.state.is_locked() && state.requests.completed != completed {
-                    // Followers wait for a futex of this process; the lock that they want next is about to be free.
-                    self.turn.news();
-                }
-                match progress {
-                    Err(error) => failed = Some(error),
-                    Ok(any) => {
-                        outcome = done(&mut state);
-                        if outcome.is_none() {
-                            // A wait that makes no sense must be found out now, for nobody may wake this rank again.
-                            if !any && state.ready.is_empty() {
-                                failed = hopeless(&mut state);
-                            }
-                            return any
-                                || failed.is_some()
-                                || !state.ready.is_empty()
-                                || state.departures_moved()
-                                || control.is_aborted()
-                                || state.watch_is_met();
-                        }
+                match self.look_around(&mut state, done, hopeless) {
+                    Look::Over(result) => outcome = Some(result),
+                    Look::News => {}
+                    Look::Nothing => {
+                        return state.departures_moved()
+                            || control.is_aborted()
+                            || state.watch_is_met();
                     }
                 }
                 true
             });
             if let Some(result) = outcome {
                 return result;
-            }
-            if let Some(error) = failed {
-                return Err(error);
             }
             if control.is_aborted() {
                 return Err(aborted());
@@ -160,6 +181,15 @@ impl Engine {
         }
         Ok(any || ready)
     }
+}
+
+/// What a look at everything found.
+enum Look<T> {
+    /// The wait is over.
+    Over(Result<T>),
+    /// Something came in.
+    News,
+    Nothing,
 }
 
 /// Destructors that run in a panic may call, but not wait: what they wait for may need what the panic has left undone.

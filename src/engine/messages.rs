@@ -124,16 +124,20 @@ impl Engine {
         if let Some(result) = state.requests.take_result(request) {
             return result.map(Some).map_err(|e| e.at(site));
         }
-        if state.look_for_gone()
-            && !state.progress()?
-            && !state.requests.is_complete(request)
-            && !state.may_serve_itself(request)
-        {
-            if let Some(error) = state.hopeless(request) {
-                return Err(error.at(site));
-            }
+        if !state.look_for_gone() {
+            return Ok(None);
         }
-        Ok(None)
+        // Once more, now that it is known who is gone: what they sent is there by now.
+        let completed = state.requests.completed;
+        let idle = !state.progress()?
+            && !state.requests.is_complete(request)
+            && !state.may_serve_itself(request);
+        let error = idle.then(|| state.hopeless(request)).flatten();
+        self.leave(state, completed);
+        match error {
+            Some(error) => Err(error.at(site)),
+            None => Ok(None),
+        }
     }
 
     /// Waits until the request is complete; then it is gone.

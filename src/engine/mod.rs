@@ -369,4 +369,6 @@ fn aborted() -> Error {
 }
 
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;

@@ -23,7 +23,20 @@ impl Engine {
                 .peek_unexpected(rank_of(from), tag)
                 .map(|u| Ok(receiving::status_of(&u.envelope)))
         };
-        self.block(site, found, |state| state.hopeless_probe(comm, from))
+        self.block_probing(site, found, |state| state.hopeless_probe(comm, from))
+    }
+
+    /// As [`Engine::block`], for a message that is no request's: other threads that take it in tell of it.
+    fn block_probing<T>(
+        &self,
+        site: Site,
+        found: impl FnMut(&mut State) -> Option<Result<T>>,
+        hopeless: impl Fn(&mut State) -> Option<Error>,
+    ) -> Result<T> {
+        self.state.get().probing += 1;
+        let result = self.block(site, found, hopeless);
+        self.state.get().probing -= 1;
+        result
     }
 
     pub(crate) fn immediate_probe(
@@ -68,7 +81,7 @@ impl Engine {
             });
         }
         drop(state);
-        self.block(
+        self.block_probing(
             site,
             |state| state.take_message(comm, from, tag).map(Ok),
             |state| state.hopeless_probe(comm, from),

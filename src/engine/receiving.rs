@@ -40,10 +40,7 @@ impl State {
                 self.requests
                     .complete(posted.request, result.map_err(|e| e.at(site)));
             }
-            None => {
-                let payload = State::inline_payload(arrival);
-                queues.add_unexpected(envelope, from, payload);
-            }
+            None => self.hold(envelope, from, State::inline_payload(arrival)),
         }
         Ok(())
     }
@@ -73,7 +70,7 @@ impl State {
         match queues.match_posted(envelope.source as usize, envelope.tag) {
             Some(posted) => self.accept(posted.request, envelope, from, offer),
             None => {
-                queues.add_unexpected(envelope, from, Payload::Offered(offer));
+                self.hold(envelope, from, Payload::Offered(offer));
                 Ok(())
             }
         }

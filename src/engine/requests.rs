@@ -83,7 +83,7 @@ struct Entry {
 pub(super) struct Requests {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// Requests that became complete since somebody last asked.
+    /// Counts requests that became complete, and whatever else other threads of the rank may wait for.
     pub(super) completed: u64,
 }
 

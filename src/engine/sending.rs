@@ -277,7 +277,7 @@ impl State {
         // Small messages are held like any other's; longer ones stay in the sender's memory until they are received.
         if mode != SendMode::Synchronous && span.len() <= EAGER_MAX {
             let payload = Payload::Heap(span.to_packed().into_boxed_slice());
-            queues.add_unexpected(envelope, me, payload);
+            self.hold(envelope, me, payload);
             return Ok(None);
         }
         let send = Send {
@@ -289,9 +289,7 @@ impl State {
             site,
         };
         let id = self.requests.add(Request::Send(Box::new(send)));
-        self.contexts
-            .of(envelope.context)
-            .add_unexpected(envelope, me, Payload::Local(id));
+        self.hold(envelope, me, Payload::Local(id));
         Ok(Some(id))
     }
 

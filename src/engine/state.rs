@@ -8,7 +8,7 @@ use super::{RequestId, SendMode, Settings, ThreadLevel};
 use crate::job::Segment;
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
-use crate::model::{Error, ErrorClass, Status};
+use crate::model::{Envelope, Error, ErrorClass, Status};
 use crate::transport::shm::{Arrival, LaneRx, LaneTx, SingleCopy, SlotHead, StreamTx};
 use crate::wait::Waiter;
 use core::sync::atomic::Ordering;
@@ -87,6 +87,8 @@ pub(super) struct State {
     departures: u32,
     gone: Vec<bool>,
     pub(super) any_gone: bool,
+    /// Threads of this rank that wait in probes.
+    pub(super) probing: usize,
     pub(super) finalized: bool,
 }
 
@@ -145,6 +147,7 @@ impl State {
             departures: 0,
             gone: vec![false; ranks],
             any_gone: false,
+            probing: 0,
             finalized: false,
             segment,
         }
@@ -509,6 +512,17 @@ impl State {
             _ => false,
         };
         self.backlog.is_empty() && !self.requests.active().any(owes)
+    }
+
+    /// Holds a message that no receive has asked for yet.
+    pub(super) fn hold(&mut self, envelope: Envelope, from: usize, payload: Payload) {
+        self.contexts
+            .of(envelope.context)
+            .add_unexpected(envelope, from, payload);
+        if self.probing > 0 {
+            // News for the threads that wait for messages without a receive.
+            self.requests.completed += 1;
+        }
     }
 
     /// A held payload's bytes, for copies out of matching.

@@ -7,12 +7,12 @@ use core::panic::Location;
 
 const I32: TypeCode = TypeCode::of(Basic::I32);
 
-fn here() -> Site {
+pub(super) fn here() -> Site {
     Location::caller()
 }
 
 /// Runs `body` on `n` engines; the communicator is the world.
-fn ranks_with(n: usize, settings: Settings, body: impl Fn(&Engine, &Comm) + Sync) {
+pub(super) fn ranks_with(n: usize, settings: Settings, body: impl Fn(&Engine, &Comm) + Sync) {
     let segment = Arc::new(Segment::private(n).unwrap());
     segment
         .control()
@@ -48,17 +48,17 @@ fn ranks(n: usize, body: impl Fn(&Engine, &Comm) + Sync) {
     }
 }
 
-fn out(data: &[i32]) -> SendSpan {
+pub(super) fn out(data: &[i32]) -> SendSpan {
     // SAFETY: the tests keep the data until their requests are complete.
     unsafe { SendSpan::contiguous(data.as_ptr().cast(), size_of_val(data), I32) }
 }
 
-fn into(data: &mut [i32]) -> RecvSpan {
+pub(super) fn into(data: &mut [i32]) -> RecvSpan {
     // SAFETY: as above, and nobody else uses it.
     unsafe { RecvSpan::contiguous(data.as_mut_ptr().cast(), size_of_val(data), Basic::I32) }
 }
 
-fn pattern(len: usize, seed: i32) -> Vec<i32> {
+pub(super) fn pattern(len: usize, seed: i32) -> Vec<i32> {
     (0..len as i32)
         .map(|i| i.wrapping_mul(31).wrapping_add(seed))
         .collect()
