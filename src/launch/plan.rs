@@ -9,6 +9,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What a job will do, as [`Job::plan`] finds it out without starting anything. Its `Display` is for people, several lines.
+///
+/// ```
+/// use tercio::launch::{Job, Program};
+///
+/// let plan = Job::new().program(Program::new("sh", 2).args(["-c", "true"])).plan().unwrap();
+/// assert!(plan.to_string().starts_with("ranks 0 to 1: /"));
+/// let error = Job::new().program(Program::new("./no-such-program", 2)).plan().unwrap_err();
+/// assert_eq!(error.code(), 127);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// For each program: its ranks, the file that is executed, its arguments.

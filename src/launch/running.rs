@@ -30,6 +30,17 @@ pub enum Ending {
 }
 
 /// What came of a job.
+///
+/// ```no_run
+/// use tercio::launch::{Job, Output, Program};
+///
+/// tercio::launch::role();
+/// let outcome = Job::new().program(Program::new("./simulate", 4)).output(Output::Capture).run().unwrap();
+/// if let Some(verdict) = &outcome.verdict {
+///     eprint!("{}", verdict.text());
+/// }
+/// println!("{} bytes of output", outcome.stdout.len());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -182,6 +193,15 @@ impl Shared {
 }
 
 /// A job under way. Dropping it without [`Running::wait`] kills the job.
+///
+/// ```no_run
+/// use tercio::launch::{Job, Program};
+///
+/// tercio::launch::role();
+/// let running = Job::new().program(Program::new("./simulate", 4)).start().unwrap();
+/// println!("rank 0 is process {}", running.rank_pids()[0]);
+/// println!("the job's code is {}", running.wait().code);
+/// ```
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
@@ -405,6 +425,19 @@ impl Drop for Running {
 }
 
 /// Ends, pauses and resumes a job from any thread; does nothing once the job has ended.
+///
+/// ```no_run
+/// use tercio::launch::{Ending, Job, Program};
+///
+/// tercio::launch::role();
+/// let running = Job::new().program(Program::new("./simulate", 4)).start().unwrap();
+/// let handle = running.handle();
+/// std::thread::spawn(move || {
+///     let _ = std::io::stdin().read_line(&mut String::new());
+///     handle.end(Ending::Signal(15)); // as if the launcher had got SIGTERM
+/// });
+/// std::process::exit(running.wait().code);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
