@@ -2,58 +2,58 @@
 // cc -O2 -march=native slots.c -o slots && ./slots      prints: name placement nanoseconds
 #include "limits.h"
 
-enum { SLOTS = 64, LARGE_SLOTS = 16, RING = 1 << 20 };
+enum { RING = 1 << 20 };
 static char *ring[2], *mine;
 static _Atomic uint64_t *credit;
 static uint64_t count;
 
-static char *slot(int direction, size_t n, size_t *flag) {
-    size_t stride = (n + 8 + 63) / 64 * 64, slots = n <= 56 ? SLOTS : LARGE_SLOTS;
-    *flag = stride - 8;
-    return ring[direction] + count % slots * stride;
+// Slots for messages of n bytes: whole lines, the flag in the last word. As many as are sensible, a power of two.
+static inline size_t stride_of(size_t n) { return (n + 8 + 63) / 64 * 64; }
+static inline uint64_t slots_of(size_t n) { return n <= 56 ? 64 : 16; }
+
+static inline void put(char *slot, size_t stride, size_t n, uint64_t number) {
+    if (n == 8) memcpy(slot, mine, 8); else memcpy(slot, mine, n);
+    atomic_store_explicit((_Atomic uint64_t *)(slot + stride - 8), number, memory_order_release);
 }
-static void put(int direction, size_t n) {
-    size_t flag;
-    char *at = slot(direction, n, &flag);
-    if (n == 8) memcpy(at, mine, 8); else memcpy(at, mine, n);
-    atomic_store_explicit((_Atomic uint64_t *)(at + flag), count, memory_order_release);
-}
-static void take(int direction, size_t n) {
-    size_t flag;
-    char *at = slot(direction, n, &flag);
-    while (atomic_load_explicit((_Atomic uint64_t *)(at + flag), memory_order_acquire) != count) {}
-    if (n == 8) memcpy(mine, at, 8); else memcpy(mine, at, n);
+static inline void take(char *slot, size_t stride, size_t n, uint64_t number) {
+    while (atomic_load_explicit((_Atomic uint64_t *)(slot + stride - 8), memory_order_acquire) != number) {}
+    if (n == 8) memcpy(mine, slot, 8); else memcpy(mine, slot, n);
 }
 static double latency(size_t n, size_t unused, int times) {
     (void)unused;
+    size_t stride = stride_of(n), mask = slots_of(n) - 1;
+    uint64_t number = count;
     double start = now();
     for (int i = 0; i < times; i++) {
-        count++;
-        if (!side) { put(0, n); take(1, n); } else { take(0, n); put(1, n); }
+        number++;
+        char *there = ring[0] + (number & mask) * stride, *back = ring[1] + (number & mask) * stride;
+        if (!side) { put(there, stride, n, number); take(back, stride, n, number); }
+        else { take(there, stride, n, number); put(back, stride, n, number); }
     }
+    count = number;
     return (now() - start) / times / 2;
 }
 static double stream(size_t n, size_t unused, int times) {
     (void)unused;
-    uint64_t slots = n <= 56 ? SLOTS : LARGE_SLOTS, first = count;
+    size_t stride = stride_of(n);
+    uint64_t slots = slots_of(n), number = count;
     meet();
-    if (side) atomic_store(credit, first);
+    atomic_store(credit, number); // both sides write the same
     meet();
     double start = now();
     for (int i = 0; i < times; i++) {
-        count++;
+        number++;
+        char *slot = ring[0] + (number & (slots - 1)) * stride;
         if (!side) {
-            if (count % (slots / 2) == 0)
-                while (1) {
-                    uint64_t back = atomic_load_explicit(credit, memory_order_acquire);
-                    if (count <= back + slots / 2) break;
-                }
-            put(0, n);
+            if ((number & (slots / 2 - 1)) == 0)
+                while (number > atomic_load_explicit(credit, memory_order_acquire) + slots / 2) {}
+            put(slot, stride, n, number);
         } else {
-            take(0, n);
-            if (count % (slots / 4) == 0) atomic_store_explicit(credit, count, memory_order_release);
+            take(slot, stride, n, number);
+            if ((number & (slots / 4 - 1)) == 0) atomic_store_explicit(credit, number, memory_order_release);
         }
     }
+    count = number;
     return (now() - start) / times;
 }
 int main(void) {
