@@ -11,8 +11,10 @@ mod cells;
 mod check;
 mod communicator;
 mod kernels;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod schedules;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use call::{Call, Element, Part, run, start};

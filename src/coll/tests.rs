@@ -298,17 +298,24 @@ fn check_call(engine: &Engine, c: &Communicator, number: usize, plan: &Planned) 
         plan.elements.min(6000)
     };
     let contribution = |member: usize, factor: usize| {
+        let most = 100_000 / size / factor;
         plan.operator
-            .contribution(member, number, elements.min(40_000 / factor) * factor)
+            .contribution(member, number, elements.min(most) * factor)
     };
     let all: Vec<Vec<u8>> = (0..size).map(|m| contribution(m, 1)).collect();
-    let wide: Vec<Vec<u8>> = (0..size).map(|m| contribution(m, size)).collect();
+    let wide: Vec<Vec<u8>> = match plan.kind {
+        3 | 5 | 10 => (0..size).map(|m| contribution(m, size)).collect(),
+        _ => vec![Vec::new(); size],
+    };
     let bytes = all[0].len();
     let block = wide[0].len() / size;
     let own = Buffer::holding(&all[rank], plan.gaps);
     let own_wide = Buffer::holding(&wide[rank], plan.gaps);
     let (send, send_wide) = (own.send(), own_wide.send());
-    let varied = |member: usize| (bytes + 3 * member).min(bytes * 2);
+    let varied = |member: usize| match plan.kind {
+        11.. => (bytes + 3 * member).min(bytes * 2),
+        _ => 0,
+    };
     let varied_all: Vec<Vec<u8>> = (0..size)
         .map(|m| all[m].iter().cycle().take(varied(m)).copied().collect())
         .collect();
@@ -731,4 +738,146 @@ fn wrong_arguments_get_a_sentence() {
         let text = run(engine, &world, call, here()).unwrap_err().to_string();
         assert!(text.contains("8 bytes to send and room for 9"), "{text}");
     });
+}
+
+/// At `Multiple`, threads of a rank are in collectives of different communicators at the same time.
+#[test]
+fn threads_have_communicators_of_their_own() {
+    const THREADS: usize = 3;
+    let size = 3;
+    let segment = Arc::new(Segment::private(size).unwrap());
+    std::thread::scope(|scope| {
+        for r in 0..size {
+            let segment = segment.clone();
+            scope.spawn(move || {
+                let settings = Settings::new(ThreadLevel::Multiple);
+                let engine = Engine::new(segment, r, settings).unwrap();
+                let world = world(&engine).unwrap();
+                let own: Vec<_> = (0..THREADS)
+                    .map(|_| duplicate(&engine, &world, here()).unwrap())
+                    .collect();
+                std::thread::scope(|scope| {
+                    for (thread, c) in own.iter().enumerate() {
+                        let engine = &engine;
+                        scope.spawn(move || {
+                            for number in 0..if cfg!(miri) { 5 } else { 60 } {
+                                let plan = Planned {
+                                    kind: (number + thread) % KINDS,
+                                    form: [Form::Cells, Form::Immediate][number % 2],
+                                    root: number,
+                                    elements: [3, 900, 12_000][number % 3],
+                                    operator: Operator::SumF64,
+                                    gaps: false,
+                                };
+                                check_call(engine, c, number, &plan);
+                            }
+                        });
+                    }
+                });
+                run(&engine, &world, Call::Barrier, here()).unwrap();
+                engine.finalize(here()).unwrap();
+            });
+        }
+    });
+}
+
+#[test]
+fn two_threads_in_one_communicator_get_a_sentence() {
+    let segment = Arc::new(Segment::private(2).unwrap());
+    let engine = Engine::new(segment.clone(), 0, Settings::new(ThreadLevel::Multiple)).unwrap();
+    let world = world(&engine).unwrap();
+    std::thread::scope(|scope| {
+        let wait = || run(&engine, &world, Call::Barrier, here()).unwrap_err();
+        let threads = [scope.spawn(wait), scope.spawn(wait)];
+        // The other rank never comes: one thread is told at once, the other when the job ends.
+        while !threads.iter().any(|t| t.is_finished()) {
+            std::thread::yield_now();
+        }
+        segment.control().raise_abort();
+        let texts = threads.map(|t| t.join().unwrap().to_string());
+        assert!(
+            texts
+                .iter()
+                .any(|t| t.contains("give each thread a duplicate")),
+            "{texts:?}"
+        );
+    });
+}
+
+/// A neighbour that writes anything anywhere in the cells: wrong results and errors are all that comes of it.
+#[test]
+fn scribbled_cells_break_nothing() {
+    use core::sync::atomic::Ordering::Relaxed;
+    let size = 3;
+    for seed in 1..if cfg!(miri) { 2 } else { 9_u64 } {
+        let segment = Arc::new(Segment::private(size).unwrap());
+        let map = *segment.layout();
+        std::thread::scope(|scope| {
+            for r in 0..size {
+                let segment = segment.clone();
+                scope.spawn(move || {
+                    let engine =
+                        Engine::new(segment, r, Settings::new(ThreadLevel::Single)).unwrap();
+                    let world = world(&engine).unwrap();
+                    let data = vec![1_u8; 50_000];
+                    let mut result = vec![0_u8; 50_000 * size];
+                    for number in 0.. {
+                        let bytes = [8, 1000, 50_000][number % 3];
+                        let send = SendSpan::bytes_of(&data[..bytes]);
+                        let recv = RecvSpan::bytes_of(&mut result[..bytes * size]);
+                        let same = recv.part(0, bytes).unwrap();
+                        let op = Op::Predefined(Predefined::Sum);
+                        let element = Element::of(Basic::F64);
+                        let call = match number % 4 {
+                            0 => Call::AllGather {
+                                send: &send,
+                                recv: &recv,
+                            },
+                            1 => Call::AllReduce {
+                                send: &send,
+                                recv: &same,
+                                op: &op,
+                                element,
+                            },
+                            2 => Call::Scan {
+                                send: &send,
+                                recv: &same,
+                                op: &op,
+                                element,
+                            },
+                            _ => Call::Broadcast {
+                                root: number % size,
+                                span: &same,
+                            },
+                        };
+                        if run(&engine, &world, call, here()).is_err() {
+                            engine.segment().control().raise_abort();
+                            break;
+                        }
+                    }
+                });
+            }
+            let mut random = seed;
+            for n in 0..2000_u64 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let page = map.cell_control(0, random as usize % size);
+                let word = page + (random >> 8) as usize % 256 * 8;
+                let value = match random >> 20 & 3 {
+                    0 => u64::MAX,
+                    1 => n % 40,
+                    _ => random,
+                };
+                segment.u64(word).store(value, Relaxed);
+                if n % 100 == 0 {
+                    std::thread::yield_now();
+                }
+                if segment.control().is_aborted() {
+                    break;
+                }
+            }
+            segment.control().raise_abort();
+        });
+    }
 }

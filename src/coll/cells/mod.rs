@@ -35,6 +35,12 @@ fn piece(bytes: usize) -> usize {
 /// Rounds of a large step: its buffers lie side by side and count as one.
 const LARGE: u64 = 4;
 
+/// The progress that every other member must have made before the place of `round` in a ring of `ring` places is written again.
+#[inline]
+pub(super) fn passed_before(round: u64, ring: u64) -> u64 {
+    (round + 1).saturating_sub(ring)
+}
+
 /// One or more rounds taken together: announced once, as the last of them.
 #[derive(Clone, Copy)]
 struct Step {
@@ -145,7 +151,7 @@ impl<'a> Run<'a> {
     /// Waits until this member may announce `step`.
     #[inline]
     fn claim_line(&self, step: &Step) -> Result<()> {
-        self.ensure((step.last + 1).saturating_sub(LINES))
+        self.ensure(passed_before(step.last, LINES))
     }
 
     /// Waits until this member may fill its buffers of `step`, and announce it.
@@ -155,7 +161,7 @@ impl<'a> Run<'a> {
             self.cells.reserve_buffers()?;
             self.c.has_buffers.store(true, Ordering::Relaxed);
         }
-        self.ensure((step.last + 1).saturating_sub(SLOTS))?;
+        self.ensure(passed_before(step.last, SLOTS))?;
         Ok(self.slots(self.rank(), step))
     }
 
