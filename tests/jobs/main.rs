@@ -10,6 +10,7 @@ mod ranks;
 mod streams;
 mod support;
 mod survivors;
+mod traffic;
 
 fn main() {
     tercio::launch::role();
@@ -21,6 +22,7 @@ fn main() {
         streams::tests(),
         survivors::tests(),
         cores::tests(),
+        traffic::tests(),
     ];
     let tests = modules.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit();

@@ -30,6 +30,14 @@ pub fn play() {
             crate::cores::memory();
             0
         }
+        "million" => {
+            crate::traffic::million();
+            0
+        }
+        "serves-itself" => {
+            crate::traffic::serve_oneself();
+            0
+        }
         other => panic!("there is no part {other}"),
     };
     std::process::exit(code)
