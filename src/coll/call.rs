@@ -234,7 +234,9 @@ impl<'a> Call<'a> {
         let code = match (self, block) {
             // Whoever has no data has no type.
             (_, Some(0)) => TypeCode::UNCHECKED,
-            (Call::Scatter { recv, .. } | Call::ScatterVar { recv, .. }, _) => recv.code(),
+            (Call::Scatter { recv, .. }, _) => recv.code(),
+            (Call::ScatterVar { recv, .. }, _) if recv.len() > 0 => recv.code(),
+            (Call::ScatterVar { .. }, _) => TypeCode::UNCHECKED,
             _ => match (self.send(), self.recv()) {
                 (Some(send), _) if block.is_some() || send.len() > 0 => send.code(),
                 (None, Some(recv)) => recv.code(),

@@ -46,7 +46,8 @@ impl Engine {
         site: Site,
     ) -> Result<()> {
         let word = self.segment.u64(offset);
-        for _ in 0..32 {
+        // The word alone, before a wait turns to everything else that may happen to this rank.
+        for _ in 0..self.waiter.first_polls() {
             // Acquire: pairs with the Release by which the member announced.
             if word.load(Ordering::Acquire) >= value {
                 return Ok(());

@@ -5,7 +5,8 @@ use super::state::State;
 use super::{Combine, Comm, Peer, RecvSpan, RequestId, SendMode, SendSpan, StartSchedule};
 use crate::model::error::Result;
 use crate::model::{
-    Basic, Envelope, Error, Local, Schedule, Signature, Site, Status, Transfer, TypeCode,
+    Basic, Envelope, Error, ErrorClass, Local, Schedule, Signature, Site, Status, Transfer,
+    TypeCode,
 };
 use core::ops::Range;
 
@@ -288,8 +289,16 @@ impl State {
                         None
                     }
                 });
-                debug_assert!(bad.is_none(), "packed bools come from bools");
-                Ok(Status::EMPTY)
+                match bad {
+                    None => Ok(Status::EMPTY),
+                    Some(value) => Err(Error::new(
+                        ErrorClass::Type,
+                        format!(
+                            "a collective brought the byte {value} for a bool, which must be 0 or 1; another member sent raw bytes"
+                        ),
+                    )
+                    .at(run.site)),
+                }
             }
         };
         self.requests.complete(id, result);
