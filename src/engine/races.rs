@@ -1,6 +1,7 @@
 //! Engines on threads over one private segment: what must hold whenever ranks leave and threads meet, in whatever order things happen.
 use super::tests::{here, into, out, pattern, ranks_with};
 use super::*;
+use crate::transport::shm::single_copy::SingleCopyMode;
 use crate::wait::WaitMode;
 use core::time::Duration;
 use std::time::Instant;
@@ -297,5 +298,89 @@ fn a_last_message_is_found_whenever_its_sender_left() {
         engine
             .block(here(), arrived, |state| state.gone_error(1, "a test"))
             .unwrap();
+    }
+}
+
+/// A small generator of numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Whatever a neighbour writes over everything that two ranks share, calls end with a result or an error: no panic, no memory taken for
+/// what a number claims.
+#[test]
+fn engines_survive_what_is_scribbled_over_all_that_they_share() {
+    use crate::job::layout::{LINE, STREAMS};
+    for seed in 1..if cfg!(miri) { 3 } else { 300 } {
+        let mut numbers = Numbers(seed * 0x9e37_79b9);
+        let segment = Arc::new(Segment::private(2).unwrap());
+        let settings = Settings {
+            single_copy: [SingleCopyMode::Off, SingleCopyMode::Force][seed as usize % 2],
+            ..at(ThreadLevel::Single)
+        };
+        let (engine, world) = engine_of(&segment, 0, settings);
+        let (other, theirs) = engine_of(&segment, 1, settings);
+        let (data, mut got) = (pattern(70_000, 1), vec![vec![0; 70_000]; 8]);
+        let start = |from: &Engine, comm: &Comm, tag| {
+            let len = [1, 20, 500, 2040, 3000, 70_000][tag as usize % 6];
+            let mode = [SendMode::Standard, SendMode::Synchronous][tag as usize % 2];
+            let to = Peer::Rank(1 - comm.rank());
+            drop(from.start_send(comm, to, tag, out(&data[..len]), mode, here()));
+        };
+        for tag in 0..12 {
+            start(&other, &theirs, tag);
+            start(&engine, &world, tag);
+        }
+        let posted: Vec<_> = got
+            .iter_mut()
+            .zip([0, 3, 5, 1])
+            .map(|(got, tag)| {
+                engine
+                    .start_receive(&world, Peer::Any, Some(tag), into(got), here())
+                    .unwrap()
+            })
+            .collect();
+        let map = segment.layout();
+        for _ in 0..numbers.below(12) {
+            let line = numbers.below(8) as usize * 128 + numbers.below(8) as usize * 8;
+            let stream = map.stream(1, numbers.below(STREAMS as u64) as usize);
+            let place = match numbers.below(5) {
+                0 => map.credit(0, 1) + 8 * numbers.below(3) as usize,
+                1 => stream + LINE * numbers.below(2) as usize,
+                _ => map.lane(1, 0) + line,
+            };
+            let word = segment.u64(place);
+            let old = word.load(Ordering::Relaxed);
+            let value = match numbers.below(4) {
+                0 => old ^ 1 << numbers.below(64),
+                1 => old & !0xffff_ffff | numbers.below(1 << 32),
+                2 => u64::MAX - numbers.below(100_000),
+                _ => numbers.below(u64::MAX),
+            };
+            word.store(value, Ordering::Relaxed);
+        }
+        for round in 0..20 {
+            if engine.progress().is_err() || other.progress().is_err() {
+                break;
+            }
+            for (at, &request) in posted.iter().enumerate() {
+                if at == round {
+                    drop(engine.test(request, here()));
+                }
+            }
+            if let Ok(Some(message)) =
+                engine.immediate_matched_probe(&world, Peer::Any, None, here())
+            {
+                let span = into(&mut got[4 + round % 4]);
+                drop(engine.start_matched_receive(message, span, here()));
+            }
+        }
     }
 }

@@ -197,7 +197,7 @@ impl StreamRx {
     /// Gives the first `len` available bytes back to the sender.
     #[inline]
     pub(crate) fn consume(&mut self, len: usize) {
-        self.cursor += len as u64;
+        self.cursor = self.cursor.wrapping_add(len as u64);
         // Release: pairs with the Acquire in `StreamTx::consumed`.
         self.shared.tail().store(self.cursor, Release);
     }
@@ -279,5 +279,18 @@ mod tests {
                 }
             });
         }
+    }
+
+    /// A start that no sender tells leads around the end of all numbers; that is garbage, and no more.
+    #[test]
+    fn a_position_may_be_any_number() {
+        let segment = Arc::new(Segment::private(2).unwrap());
+        let mut rx = StreamRx::new(&segment, 1, 0, u64::MAX - 10).unwrap();
+        segment
+            .u64(segment.layout().stream(1, 0))
+            .store(100, Relaxed);
+        let (_, there) = rx.available().unwrap();
+        rx.consume(there);
+        assert!(rx.available().is_ok());
     }
 }
