@@ -57,10 +57,19 @@ pub(super) fn check(call: &Call<'_>, c: &Communicator) -> Result<()> {
             _ => (0, 0),
         };
         if give != take {
+            let what_to_do = match call {
+                Call::Gather { .. } | Call::AllGather { .. } => {
+                    format!("make room for {size} times what each member sends")
+                }
+                Call::Scatter { .. } | Call::ReduceScatterBlock { .. } => {
+                    format!("send {size} times what each member has room for")
+                }
+                _ => "make both the same length".to_string(),
+            };
             return Err(Error::new(
                 ErrorClass::Count,
                 format!(
-                    "{name} on a communicator of {size} was given {} bytes to send and room for {}; that does not go together",
+                    "{name} on a communicator of {size} was given {} bytes to send and room for {}; {what_to_do}",
                     send.len(),
                     recv.len()
                 ),
@@ -121,7 +130,7 @@ fn check_parts(name: &str, parts: &[Part], bytes: usize, size: usize) -> Result<
         Some(member) => Err(Error::new(
             ErrorClass::Count,
             format!(
-                "{name} was given {} bytes at {} for rank {member}, which is not inside the buffer of {bytes} bytes",
+                "{name} was given {} bytes at {} for rank {member}, which is not inside the buffer of {bytes} bytes; keep every part inside",
                 parts[member].bytes, parts[member].at
             ),
         )),
@@ -136,7 +145,7 @@ fn check_own(name: &str, give: usize, take: usize) -> Result<()> {
     Err(Error::new(
         ErrorClass::Count,
         format!(
-            "{name} has this rank send {give} bytes to itself, but its counts have room for {take}"
+            "{name} has this rank send {give} bytes to itself, but room for {take} from itself; make its own two counts the same"
         ),
     ))
 }
@@ -156,7 +165,7 @@ pub(super) fn check_bools(
         Some(value) => Err(Error::new(
             ErrorClass::Type,
             format!(
-                "{name} brought the byte {value} for a bool, which must be 0 or 1; another member sent raw bytes"
+                "{name} brought the byte {value} for a bool, which must be 0 or 1; another member sent raw bytes; send bool from bool"
             ),
         )),
         None => Ok(()),

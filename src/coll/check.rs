@@ -63,6 +63,7 @@ fn place(engine: &Engine, c: &Communicator, member: usize, site_id: u32) -> Stri
         .unwrap_or_else(|| "an unknown place".to_string())
 }
 
+/// Ranks are told as the job numbers them, whatever their communicator does.
 fn sentence(
     engine: &Engine,
     c: &Communicator,
@@ -74,12 +75,12 @@ fn sentence(
         "the operation" => String::new(),
         other => format!(" ({other} differs)"),
     };
+    let (me, other) = (c.comm().world_rank(c.rank()), c.comm().world_rank(member));
     Error::new(
         ErrorClass::Mismatch,
         format!(
-            "rank {} called {} at {}, but rank {member} called {} at {}{differs}; all members of a communicator must call the same \
+            "rank {me} called {} at {}, but rank {other} called {} at {}{differs}; all members of a communicator must call the same \
              collectives in the same order",
-            c.rank(),
             mine.0.describe(),
             mine.1,
             theirs.signature.describe(),
@@ -155,12 +156,12 @@ pub(super) fn gone_on(
     if theirs.sequence <= begun.sequence || !still_waits() {
         return Ok(());
     }
+    let (me, other) = (c.comm().world_rank(c.rank()), c.comm().world_rank(member));
     Err(Error::new(
         ErrorClass::Mismatch,
         format!(
-            "rank {} called {} at {}:{}, its collective number {} on this communicator, but rank {member} took no part in it and has gone \
+            "rank {me} called {} at {}:{}, its collective number {} on this communicator, but rank {other} took no part in it and has gone \
              on to its number {}: {} at {}; all members of a communicator must call the same collectives in the same order",
-            c.rank(),
             begun.signature.describe(),
             site.file(),
             site.line(),

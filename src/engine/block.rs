@@ -99,6 +99,7 @@ impl Engine {
         // A wait that makes no sense must be found out now, for nobody may wake this rank again.
         match hopeless(state) {
             Some(error) => Look::Over(Err(error)),
+            None if std::thread::panicking() => Look::Over(Err(panicking())),
             None => Look::Nothing,
         }
     }

@@ -379,8 +379,10 @@ pub(super) fn self_checked(
     }
 }
 
-/// Types are compared only where the message is a whole number of the receiver's periods: else it may be a prefix, which MPI allows.
+/// A message without elements has no types. A message that is no whole number of a structure may be a prefix of it, which MPI allows.
 #[inline]
 pub(super) fn types_differ(envelope: &Envelope, span: &RecvSpan) -> bool {
-    !envelope.code.goes_with(span.code()) && envelope.bytes % (span.period().max(1) as u64) == 0
+    !envelope.code.goes_with(span.code())
+        && envelope.bytes > 0
+        && (span.code().is_basic() || envelope.bytes % (span.period().max(1) as u64) == 0)
 }

@@ -108,6 +108,11 @@ impl TypeCode {
         self == other || self == TypeCode::UNCHECKED || other == TypeCode::UNCHECKED
     }
 
+    /// Whether all items are of one basic type.
+    pub(crate) const fn is_basic(self) -> bool {
+        self.0 != 0 && self.0 >> 63 == 0
+    }
+
     /// For error texts.
     pub(crate) fn name(self) -> String {
         match Basic::ALL.iter().find(|b| **b as u64 == self.0) {

@@ -113,6 +113,39 @@ fn other_collectives_end_the_job() {
         world.all_reduce_into(&world.rank(), &mut 0, op);
     });
     says(&text, &["all_reduce", "operator"]);
+    // Ranks are the job's, whatever number they have in the communicator.
+    let text = panic_of_ranks(4, |world| {
+        let color = Color::with_value(world.rank() % 2);
+        let pair = world.split_by_color_with_key(color, -world.rank()).unwrap();
+        match world.rank() {
+            1 => pair.barrier(),
+            3 => pair.process_at_rank(0).broadcast_into(&mut 0),
+            _ => {}
+        }
+    });
+    assert!(
+        text.starts_with("rank 1 called barrier") && text.contains("but rank 3 called broadcast")
+            || text.starts_with("rank 3 called broadcast")
+                && text.contains("but rank 1 called barrier"),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_elements_have_no_type_and_basic_elements_have_no_prefix() {
+    tercio::testing::ranks(1, |world| {
+        let me = world.this_process();
+        me.send::<[f64]>(&[]);
+        assert_eq!(me.receive_vec::<i32>().0, []);
+        me.send::<[f64]>(&[]);
+        me.receive_into(&mut [0_u8; 4]);
+    });
+    let text = panic_of_ranks(1, |world| {
+        let me = world.this_process();
+        me.send(&[1_u8; 3]);
+        me.receive_into(&mut [0; 2]);
+    });
+    says(&text, &["receives i32", "3 bytes of u8"]);
 }
 
 #[test]
