@@ -359,6 +359,21 @@ pub(super) fn self_checked(
             );
             Err(Error::new(ErrorClass::Mismatch, text))
         }
+        // What has its own length for each member is not in the signature.
+        Some(own) if envelope.bytes != span.len() as u64 => {
+            let place = segment
+                .control()
+                .site(from, envelope.site)
+                .map(|s| format!(" at {s}"))
+                .unwrap_or_default();
+            let text = format!(
+                "rank {me} is in {} and expects {} bytes from rank {from}, which sends {}{place}; the counts must say what is sent",
+                own.describe(),
+                span.len(),
+                envelope.bytes
+            );
+            Err(Error::new(ErrorClass::Mismatch, text))
+        }
         Some(_) => Ok(()),
         None if types_differ(envelope, span) => {
             let place = segment

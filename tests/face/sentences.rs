@@ -132,6 +132,31 @@ fn other_collectives_end_the_job() {
 }
 
 #[test]
+fn counts_that_are_not_what_is_sent_end_the_job() {
+    for (sent, words) in [
+        (0, "which sends 0 at"),
+        (1, "which sends 4 at"),
+        (3, "which sends 12 at"),
+        (1 << 20, "which sends 4194304 at"),
+    ] {
+        let text = panic_of_ranks(2, |world| {
+            let root = world.process_at_rank(0);
+            if world.rank() == 0 {
+                let mut all = [0; 4];
+                let mut parts = PartitionMut::new(&mut all, [2, 2], [0, 2]);
+                root.gather_varcount_into_root(&[1, 2], &mut parts);
+            } else {
+                root.gather_varcount_into(&vec![3; sent]);
+            }
+        });
+        says(
+            &text,
+            &["gather_varcount", "expects 8 bytes from rank 1", words],
+        );
+    }
+}
+
+#[test]
 fn no_elements_have_no_type_and_basic_elements_have_no_prefix() {
     tercio::testing::ranks(1, |world| {
         let me = world.this_process();
