@@ -120,6 +120,20 @@ fn receive_job(control: &OwnedFd) -> Option<Job> {
     }
 }
 
+/// What to do about a limit that was met, as the end of a sentence.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "; each rank takes six descriptors here: raise the limit (`ulimit -n`) or use fewer ranks"
+        }
+        Some(libc::EAGAIN) => {
+            "; raise the limit of processes (`ulimit -u`, or the container's) or use fewer ranks"
+        }
+        Some(libc::ENOMEM) => "; use fewer ranks or allow more memory",
+        _ => "",
+    }
+}
+
 /// Kills what a start that failed half-way left.
 fn teardown_unstarted() {
     let until = Instant::now() + UNKILLABLE;
@@ -138,7 +152,10 @@ impl Agent {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: std::io::Error| {
-                Error::new(125, format!("the job's agent cannot {what}: {error}"))
+                Error::new(
+                    125,
+                    format!("the job's agent cannot {what}: {error}{}", advice(&error)),
+                )
             }
         };
         let guard_pid = process::parent();

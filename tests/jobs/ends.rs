@@ -9,6 +9,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         trial("a_rank_that_fails_ends_the_job_with_its_code", failed),
         trial("a_job_that_succeeds_says_nothing", succeeded),
         trial("what_cannot_be_run_is_refused_with_its_code", refused),
+        trial("a_limit_that_a_start_meets_is_told", too_many),
         trial("a_time_limit_ends_the_job_with_124", limited),
         trial("a_signal_to_the_launcher_is_its_code", interrupted),
         trial("a_rank_that_catches_term_has_its_grace", caught),
@@ -126,6 +127,24 @@ fn refused() {
         7
     );
     std::fs::remove_file(&path).unwrap();
+}
+
+/// Limits that a start meets are told with what to do, and what was started by then is gone.
+fn too_many() {
+    let mark = Mark::new();
+    let outcome = mark
+        .spawn_launcher(60, "sleep 60; true", &["few-descriptors"])
+        .finish();
+    mark.assert_nothing_left();
+    assert_eq!(outcome.0, Some(125), "{}", outcome.2);
+    assert!(
+        outcome
+            .2
+            .starts_with("tercio: the job's agent cannot start rank ")
+            && outcome.2.contains("(`ulimit -n`)"),
+        "{}",
+        outcome.2
+    );
 }
 
 fn limited() {

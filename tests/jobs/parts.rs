@@ -63,6 +63,14 @@ fn launcher() -> i32 {
         })
         .verbose(option("verbose"))
         .output(Output::Inherit { tag: option("tag") });
+    if option("few-descriptors") {
+        let limit = libc::rlimit {
+            rlim_cur: 120,
+            rlim_max: 120,
+        };
+        // SAFETY: the structure is valid for reads.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    }
     if option("again") {
         again(&job);
     }
