@@ -147,6 +147,20 @@ fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
                 tercio::collective::SystemOperation::sum(),
             );
         }
+        "work" => loop {
+            let world = world(universe);
+            let (me, size) = (world.rank(), world.size());
+            let (next, last) = ((me + 1) % size, (me + size - 1) % size);
+            let long = vec![me as u8; 100_000];
+            let mut sum = 0;
+            world.all_reduce_into(&1, &mut sum, tercio::collective::SystemOperation::sum());
+            tercio::request::scope(|scope| {
+                let to = world.process_at_rank(next);
+                let _sent = tercio::request::WaitGuard::from(to.immediate_send(scope, &long[..]));
+                let (got, _) = world.process_at_rank(last).receive_vec::<u8>();
+                assert_eq!(got.len(), 100_000);
+            });
+        },
         "scope" => {
             let (world, mut value) = (world(universe), 0);
             tercio::request::scope(|scope| {

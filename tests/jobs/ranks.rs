@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Trial> {
         trial("a_rank_that_never_initializes_may_exit", never),
         trial("a_claimant_under_a_wrapper_is_watched", wrapper),
         trial("a_second_claimant_is_refused", second_claimant),
+        trial("a_rank_killed_amid_messages_is_the_one_accused", amid),
         trial("closed_descriptors_are_told", closed_descriptors),
     ];
     all.extend(own_ends());
@@ -415,4 +416,25 @@ fn closed_descriptors() {
     assert_ne!(outcome.code, 0);
     let said = text(&outcome.stderr);
     assert!(said.contains("is not open in this process"), "{said}");
+}
+
+/// The others see their peer gone in every state of a message, and none of them is taken for the cause.
+fn amid() {
+    for round in 0..25 {
+        let mark = Mark::new();
+        let running = mark.ranks(4, "init work", "init work").start().unwrap();
+        std::thread::sleep(Duration::from_micros(1300 * round));
+        let begun = std::time::Instant::now();
+        kill(running.rank_pids()[2], libc::SIGKILL);
+        let outcome = running.wait();
+        mark.assert_nothing_left();
+        let said = verdict(&outcome);
+        assert_eq!(outcome.code, 137, "{said}{}", text(&outcome.stderr));
+        assert!(
+            said.starts_with("tercio: rank 2 of 4 was killed by signal 9"),
+            "{said}"
+        );
+        assert_eq!(text(&outcome.stderr), "");
+        assert!(begun.elapsed() < soon(), "{:?}", begun.elapsed());
+    }
 }
