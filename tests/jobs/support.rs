@@ -26,6 +26,9 @@ pub fn soon() -> Duration {
 /// A variable that all processes of one test's job carry.
 pub struct Mark(String);
 
+/// A job that should have ended long ago ends with 124, and its verdict tells where its ranks are.
+const HANGS: Duration = Duration::from_secs(50);
+
 const MARK: &str = "TERCIO_TEST_MARK";
 
 impl Mark {
@@ -49,6 +52,7 @@ impl Mark {
     pub fn job(&self, ranks: usize, script: &str) -> Job {
         Job::new()
             .program(self.sh(ranks, script))
+            .timeout(HANGS)
             .output(Output::Capture)
     }
 
@@ -60,7 +64,10 @@ impl Mark {
             .env(PART, "rank")
             .env(MARK, &self.0)
             .env("RUST_BACKTRACE", "0");
-        Job::new().program(program).output(Output::Capture)
+        Job::new()
+            .program(program)
+            .timeout(HANGS)
+            .output(Output::Capture)
     }
 
     /// The same as a shell's command.
