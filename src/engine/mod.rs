@@ -302,8 +302,12 @@ impl State {
             },
             _ => None,
         };
-        let (to, bytes) = self.requests.active().find_map(stuck)?;
-        self.gone_error(to, &format!("finalize with a send of {bytes} bytes"))
+        if let Some((to, bytes)) = self.requests.active().find_map(stuck) {
+            return self.gone_error(to, &format!("finalize with a send of {bytes} bytes"));
+        }
+        // Collectives that were started and never waited for.
+        let runs = self.runs.clone();
+        runs.into_iter().find_map(|run| self.hopeless(run))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Engines on threads over one private segment: what must hold whenever ranks leave and threads meet, in whatever order things happen.
 use super::tests::{here, into, out, pattern, ranks_with};
 use super::*;
+use crate::model::{Round, Transfer};
 use crate::transport::shm::single_copy::SingleCopyMode;
 use crate::wait::WaitMode;
 use core::time::Duration;
@@ -383,4 +384,79 @@ fn engines_survive_what_is_scribbled_over_all_that_they_share() {
             }
         }
     }
+}
+
+#[test]
+fn a_collective_that_nobody_else_joins_does_not_keep_finalize_for_ever() {
+    let segment = Arc::new(Segment::private(2).unwrap());
+    let (engine, world) = engine_of(&segment, 0, at(ThreadLevel::Single));
+    let (other, _) = engine_of(&segment, 1, at(ThreadLevel::Single));
+    let start = StartSchedule {
+        schedule: Schedule {
+            scratch: 0,
+            rounds: vec![Round {
+                transfers: vec![Transfer::Receive {
+                    from: 1,
+                    part: 0..0,
+                }],
+                then: Vec::new(),
+            }],
+        },
+        scratch: Vec::new(),
+        combine: None,
+        results: Vec::new(),
+        signature: Signature(1 << 58),
+        sequence: 1,
+    };
+    engine.start_schedule(&world, start, here()).unwrap();
+    other.finalize(here()).unwrap();
+    let error = engine.finalize(here()).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Gone, "{error}");
+}
+
+/// Receives are posted and taken back while messages come in: each message is received once, in order.
+#[test]
+fn cancelled_receives_lose_no_message() {
+    ranks_with(2, at(ThreadLevel::Single), |engine, world| {
+        const MANY: i32 = 2000;
+        let peer = Peer::Rank(1 - world.rank());
+        let len = |value: i32| [1, 30, 2500, 20_000][value as usize % 4];
+        if world.rank() == 1 {
+            for value in 0..MANY {
+                let mode = [SendMode::Standard, SendMode::Synchronous][value as usize % 2];
+                engine
+                    .send(
+                        world,
+                        peer,
+                        0,
+                        &out(&pattern(len(value), value)),
+                        mode,
+                        here(),
+                    )
+                    .unwrap();
+            }
+            return;
+        }
+        let (mut value, mut cancelled) = (0, 0);
+        let mut numbers = Numbers(7);
+        while value < MANY {
+            let mut got = vec![0; 20_000];
+            let from = [peer, Peer::Any][numbers.below(2) as usize];
+            let request = engine
+                .start_receive(world, from, None, into(&mut got), here())
+                .unwrap();
+            for _ in 0..numbers.below(3) {
+                engine.progress().unwrap();
+            }
+            engine.cancel(request, here()).unwrap();
+            let status = engine.wait(request, here()).unwrap();
+            if status.cancelled {
+                cancelled += 1;
+                continue;
+            }
+            assert_eq!(got[..len(value)], pattern(len(value), value));
+            value += 1;
+        }
+        assert!(cancelled > 0);
+    });
 }
