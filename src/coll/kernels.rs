@@ -110,11 +110,15 @@ macro_rules! fold {
     ($t:ty, |$a:ident, $b:ident| $result:expr) => {
         Some(
             (|acc: &mut [u8], x: &[u8]| {
-                each(acc, x, |left, right| {
+                let combine = |left, right| {
                     let ($a, $b) = (<$t>::from_ne_bytes(left), <$t>::from_ne_bytes(right));
                     let result: $t = $result;
                     result.to_ne_bytes()
-                })
+                };
+                match acc.len() {
+                    ..=SHORT => each(acc, x, combine),
+                    _ => wide(|| each(acc, x, combine)),
+                }
             }) as Fold,
         )
     };
