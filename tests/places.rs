@@ -66,11 +66,15 @@ fn wrong_arguments(world: &SimpleCommunicator) {
         UserDatatype::indexed_block(-1, &[0], &i32s);
         UserDatatype::heterogeneous_indexed_block(-1, &[0], &i32s);
         UserDatatype::structured(&[1], &[0, 4], &[i32s]);
+        // SAFETY: the call is refused before it does anything.
         unsafe { View::with_count_and_datatype(&far[..], -1, &i32s) };
+        // SAFETY: the call is refused before it does anything.
         unsafe { MutView::with_count_and_datatype(&mut room[..], -1, &i32s) };
+        // SAFETY: the call is refused before it does anything.
         unsafe { DynBuffer::from_raw(core::ptr::null::<i32>(), 1, i32s) };
         world.pack_size(i32::MAX, &i32s);
         world.pack_into(&1, &mut [0; 3], 0);
+        // SAFETY: the call is refused before it does anything.
         unsafe { world.unpack_into(&[0; 3], &mut 1, 0) };
         me.send(&vec![0_u8; i32::MAX as usize + 1]);
         me.buffered_send(&1);
@@ -138,7 +142,9 @@ fn messages(world: &SimpleCommunicator, me: Process<'_>) {
         me.synchronous_send_with_tag(&1, 1);
         me.buffered_send(&1);
         me.buffered_send_with_tag(&1, 1);
+        // SAFETY: the call is refused before it does anything.
         unsafe { me.ready_send(&1) };
+        // SAFETY: the call is refused before it does anything.
         unsafe { me.ready_send_with_tag(&1, 1) };
         scope(|s| me.immediate_send(s, &1).wait());
         scope(|s| me.immediate_send_with_tag(s, &1, 1).wait());
@@ -146,7 +152,9 @@ fn messages(world: &SimpleCommunicator, me: Process<'_>) {
         scope(|s| me.immediate_synchronous_send_with_tag(s, &1, 1).wait());
         scope(|s| me.immediate_buffered_send(s, &1).wait());
         scope(|s| me.immediate_buffered_send_with_tag(s, &1, 1).wait());
+        // SAFETY: the call is refused before it does anything.
         scope(|s| unsafe { me.immediate_ready_send(s, &1) }.wait());
+        // SAFETY: the call is refused before it does anything.
         scope(|s| unsafe { me.immediate_ready_send_with_tag(s, &1, 1) }.wait());
         send_receive::<i32, _, _, _>(&1, &me, &me);
         send_receive_with_tags::<_, _, i32, _>(&1, &me, 1, &me, 1);

@@ -247,8 +247,14 @@ fn refused_wait() {
             .immediate_receive_into(scope, &mut value);
         std::thread::scope(|threads| {
             // Whoever comes second is refused, which may be this thread: it tries until it is in.
-            threads.spawn(|| while !calls(&|| drop(world.process_at_rank(1).receive::<i32>())) {});
-            while calls(&|| drop(world.process_at_rank(1).immediate_probe())) {}
+            threads.spawn(|| {
+                while !calls(&|| {
+                    world.process_at_rank(1).receive::<i32>();
+                }) {}
+            });
+            while calls(&|| {
+                world.process_at_rank(1).immediate_probe();
+            }) {}
             let refused = std::panic::AssertUnwindSafe(|| request.wait());
             drop(std::panic::catch_unwind(refused));
             // The receive goes on; its memory must not go.
