@@ -269,7 +269,7 @@ fn stopped() {
         .unwrap();
     let (pid, begun) = (running.rank_pids()[1], Instant::now());
     let waker = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(5500));
+        std::thread::sleep(Duration::from_secs(5) + soon());
         kill(pid, libc::SIGCONT);
     });
     let outcome = running.wait();

@@ -142,7 +142,7 @@ fn stopped_agent() {
     let mark = Mark::new();
     let running = mark.job(2, "sleep 60; true").start().unwrap();
     kill(running.agent_pid(), libc::SIGSTOP);
-    std::thread::sleep(Duration::from_millis(5300));
+    std::thread::sleep(Duration::from_secs(5) + soon());
     let begun = Instant::now();
     running
         .handle()
