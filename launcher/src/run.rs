@@ -51,9 +51,13 @@ fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
         return Ok(0);
     }
     if let Some(file) = &plan.verdict {
-        // Before anything runs: a job of hours must not end without its verdict for a misspelt directory.
-        let opened = OpenOptions::new().append(true).create(true).open(file);
-        opened.map_err(|error| unwritable(file, &error))?;
+        // Before anything runs: a job of hours must not end without its verdict for a misspelt directory, nor with an older job's.
+        let emptied = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(file);
+        emptied.map_err(|error| unwritable(file, &error))?;
     }
     let ended = run(&plan);
     if let Some(file) = &plan.verdict {
@@ -65,7 +69,10 @@ fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
                     .to_string()
             }
         };
-        std::fs::write(file, json + "\n").map_err(|error| unwritable(file, &error))?;
+        let opened = OpenOptions::new().append(true).open(file);
+        opened
+            .and_then(|mut file| writeln!(file, "{json}"))
+            .map_err(|error| unwritable(file, &error))?;
     }
     let outcome = ended?;
     if let Some(verdict) = &outcome.verdict {
