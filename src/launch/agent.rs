@@ -163,6 +163,7 @@ impl Agent {
         process::adopt_orphans().map_err(failed("adopt orphans"))?;
         let children = fd::signals(&[libc::SIGCHLD]).map_err(failed("watch its children"))?;
         let limit = process::raise_descriptor_limit();
+        process::ignore_file_size_signal();
         let plan = job.plan()?;
         let size = job.ranks();
         let name = super::job_name(process::id());

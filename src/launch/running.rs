@@ -218,6 +218,13 @@ pub struct Running {
 
 /// Starts `job`: see [`Job::start`].
 pub(super) fn start(job: Job) -> Result<Running, Error> {
+    if std::env::var_os(ROLE).is_some() {
+        // Going on would start guards of guards without end.
+        return Err(Error::new(
+            125,
+            "this process was started as a job's guard and did not become one; a program that starts jobs must begin with tercio::launch::role()",
+        ));
+    }
     job.plan()?;
     let failed = |what: &'static str| {
         move |error: std::io::Error| Error::new(125, format!("cannot {what}: {error}"))

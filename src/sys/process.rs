@@ -314,6 +314,12 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Makes a file that grows over the limit an error instead of a signal that kills; [`reset_signals`] undoes it.
+pub(crate) fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal installs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// While this lives every signal is blocked in the thread that made it; threads that it starts meanwhile keep that.
 pub(crate) struct SignalsBlocked {
     before: libc::sigset_t,

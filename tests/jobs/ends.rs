@@ -28,6 +28,11 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
             together,
         ),
         trial("a_dropped_job_is_killed", dropped),
+        trial("a_job_outlives_the_thread_that_started_it", other_thread),
+        trial(
+            "a_program_that_forgot_its_role_does_not_start_guards_of_guards",
+            forgetful,
+        ),
         trial("many_ranks_start_and_end", many),
         trial("descriptors_and_children_do_not_pile_up", no_leak),
     ]
@@ -131,20 +136,24 @@ fn refused() {
 
 /// Limits that a start meets are told with what to do, and what was started by then is gone.
 fn too_many() {
-    let mark = Mark::new();
-    let outcome = mark
-        .spawn_launcher(60, "sleep 60; true", &["few-descriptors"])
-        .finish();
-    mark.assert_nothing_left();
-    assert_eq!(outcome.0, Some(125), "{}", outcome.2);
-    assert!(
-        outcome
-            .2
-            .starts_with("tercio: the job's agent cannot start rank ")
-            && outcome.2.contains("(`ulimit -n`)"),
-        "{}",
-        outcome.2
-    );
+    for (limit, said, advice) in [
+        (
+            "few-descriptors",
+            "tercio: the job's agent cannot start rank ",
+            "(`ulimit -n`)",
+        ),
+        (
+            "small-files",
+            "tercio: cannot make the job's shared segment",
+            "raise `ulimit -f`",
+        ),
+    ] {
+        let mark = Mark::new();
+        let (code, _, err) = mark.spawn_launcher(60, "sleep 60; true", &[limit]).finish();
+        mark.assert_nothing_left();
+        assert_eq!(code, Some(125), "{err}");
+        assert!(err.starts_with(said) && err.contains(advice), "{err}");
+    }
 }
 
 fn limited() {
@@ -393,6 +402,25 @@ fn dropped() {
     drop(running);
     mark.assert_nothing_left();
     assert!(begun.elapsed() < soon(), "{:?}", begun.elapsed());
+}
+
+fn other_thread() {
+    let mark = Mark::new();
+    let start = move || mark.job(2, "sleep 0.2; echo on").start().unwrap();
+    let running = std::thread::spawn(start).join().unwrap();
+    let outcome = running.wait();
+    assert_eq!(
+        (outcome.code, text(&outcome.stdout).as_str()),
+        (0, "on\non\n")
+    );
+}
+
+fn forgetful() {
+    let output = std::process::Command::new("/proc/self/exe")
+        .env(crate::parts::PART, "forgetful")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 fn many() {

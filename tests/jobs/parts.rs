@@ -22,6 +22,19 @@ pub fn play() {
             rank();
             0
         }
+        "forgetful" => {
+            // SAFETY: this process has one thread yet.
+            unsafe { std::env::set_var("TERCIO_ROLE", "guard") };
+            let error = Job::new()
+                .program(Program::new("true", 1))
+                .run()
+                .unwrap_err();
+            assert!(
+                error.code() == 125 && error.to_string().contains("role()"),
+                "{error}"
+            );
+            0
+        }
         "cores" => {
             crate::cores::cores();
             0
@@ -63,13 +76,18 @@ fn launcher() -> i32 {
         })
         .verbose(option("verbose"))
         .output(Output::Inherit { tag: option("tag") });
-    if option("few-descriptors") {
-        let limit = libc::rlimit {
-            rlim_cur: 120,
-            rlim_max: 120,
-        };
-        // SAFETY: the structure is valid for reads.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    for (name, resource, limit) in [
+        ("few-descriptors", libc::RLIMIT_NOFILE, 120),
+        ("small-files", libc::RLIMIT_FSIZE, 1 << 20),
+    ] {
+        if option(name) {
+            let limit = libc::rlimit {
+                rlim_cur: limit,
+                rlim_max: limit,
+            };
+            // SAFETY: the structure is valid for reads.
+            unsafe { libc::setrlimit(resource, &limit) };
+        }
     }
     if option("again") {
         again(&job);
