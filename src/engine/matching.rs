@@ -296,10 +296,7 @@ mod tests {
     }
 
     fn id(index: u32) -> RequestId {
-        RequestId {
-            index,
-            generation: 0,
-        }
+        RequestId::new(index, 0)
     }
 
     #[test]
@@ -309,7 +306,7 @@ mod tests {
         queues.post(None, Some(5), id(1));
         queues.post(Some(1), None, id(2));
         queues.post(None, None, id(3));
-        let mut next = |source, tag| queues.match_posted(source, tag).map(|p| p.request.index);
+        let mut next = |source, tag| queues.match_posted(source, tag).map(|p| p.request.index());
         assert_eq!(next(1, 5), Some(0));
         assert_eq!(next(1, 6), Some(2));
         assert_eq!(next(1, 5), Some(1));

@@ -144,6 +144,10 @@ impl Engine {
     pub(crate) fn wait(&self, request: RequestId, site: Site) -> Result<Status> {
         {
             let mut state = self.enter(site)?;
+            // Most sends are complete before anybody waits for them.
+            if let Some(result) = state.requests.take_result(request) {
+                return result.map_err(|e| e.at(site));
+            }
             let site_id = state.sites.id(&self.segment, self.rank, site);
             note_call(&self.last_call, Call::Wait as u32, site_id);
         }

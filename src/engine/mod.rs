@@ -77,10 +77,32 @@ pub(crate) enum SendMode {
 }
 
 /// A request: an index and a generation, so that a stale handle is found out.
+///
+/// One word, for it is handed up right after a send: written in halves and read whole it would wait, like a fence, until the send's store
+/// has reached the other core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct RequestId {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
+pub(crate) struct RequestId(u64);
+
+impl RequestId {
+    #[inline]
+    pub(crate) fn new(index: u32, generation: u32) -> RequestId {
+        RequestId(u64::from(generation) << 32 | u64::from(index))
+    }
+
+    #[inline]
+    pub(crate) fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// A number that no other request of this rank has at the same time.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// A message that a matched probe took out of matching. It belongs to whoever holds this, and must be received.

@@ -96,8 +96,8 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
     let mut head = envelope_head(RTS, envelope);
     let mut body = [0; CONTROL];
     put64(&mut body, 0, envelope.bytes);
-    put32(&mut body, 8, offer.send.index);
-    put32(&mut body, 12, offer.send.generation);
+    put32(&mut body, 8, offer.send.index());
+    put32(&mut body, 12, offer.send.generation());
     let (stream, word) = match offer.source {
         Source::Held => (NO_STREAM, 0),
         Source::Stream { stream, start } => (stream as u32, start),
@@ -113,10 +113,7 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
 
 /// The length and the offer in an `RTS` slot.
 pub(super) fn offer_of(head: &SlotHead, body: &[u8; CONTROL]) -> (u64, Offer) {
-    let send = RequestId {
-        index: get32(body, 8),
-        generation: get32(body, 12),
-    };
+    let send = RequestId::new(get32(body, 8), get32(body, 12));
     let source = match get32(body, 16) {
         NO_STREAM if head.flags & FLAG_READABLE != 0 => Source::Address(get64(body, 24)),
         NO_STREAM => Source::Held,
@@ -133,8 +130,8 @@ pub(super) fn addressed(kind: u8, flags: u8, to: RequestId) -> SlotHead {
     SlotHead {
         kind,
         flags,
-        context: to.index,
-        tag: to.generation as i32,
+        context: to.index(),
+        tag: to.generation() as i32,
         site: 0,
         source: 0,
         code: 0,
@@ -143,25 +140,19 @@ pub(super) fn addressed(kind: u8, flags: u8, to: RequestId) -> SlotHead {
 
 /// The request that such a slot is addressed to.
 pub(super) fn address_of(head: &SlotHead) -> RequestId {
-    RequestId {
-        index: head.context,
-        generation: head.tag as u32,
-    }
+    RequestId::new(head.context, head.tag as u32)
 }
 
 /// The body of `CTS`: the receive.
 pub(super) fn id_body(id: RequestId) -> [u8; CONTROL] {
     let mut body = [0; CONTROL];
-    put32(&mut body, 0, id.index);
-    put32(&mut body, 4, id.generation);
+    put32(&mut body, 0, id.index());
+    put32(&mut body, 4, id.generation());
     body
 }
 
 pub(super) fn id_of(body: &[u8; CONTROL]) -> RequestId {
-    RequestId {
-        index: get32(body, 0),
-        generation: get32(body, 4),
-    }
+    RequestId::new(get32(body, 0), get32(body, 4))
 }
 
 /// The body of `STREAM`: which, and from where on.
@@ -192,10 +183,7 @@ mod tests {
             sync: true,
             ready: false,
         };
-        let id = RequestId {
-            index: 4,
-            generation: u32::MAX,
-        };
+        let id = RequestId::new(4, u32::MAX);
         for source in [
             Source::Held,
             Source::Address(0xffff_ffff_1234),

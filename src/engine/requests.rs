@@ -101,28 +101,22 @@ impl Requests {
             Some(index) => {
                 let entry = &mut self.entries[index as usize];
                 entry.state = state;
-                RequestId {
-                    index,
-                    generation: entry.generation,
-                }
+                RequestId::new(index, entry.generation)
             }
             None => {
                 self.entries.push(Entry {
                     generation: 0,
                     state,
                 });
-                RequestId {
-                    index: self.entries.len() as u32 - 1,
-                    generation: 0,
-                }
+                RequestId::new(self.entries.len() as u32 - 1, 0)
             }
         }
     }
 
     /// The request's state; `None` for an id that is stale or was never given out.
     pub(super) fn get(&mut self, id: RequestId) -> Option<&mut State> {
-        let entry = self.entries.get_mut(id.index as usize)?;
-        (entry.generation == id.generation && !matches!(entry.state, State::Free))
+        let entry = self.entries.get_mut(id.index() as usize)?;
+        (entry.generation == id.generation() && !matches!(entry.state, State::Free))
             .then_some(&mut entry.state)
     }
 
@@ -160,9 +154,9 @@ impl Requests {
             None => State::Free,
             Some(state) => {
                 let state = core::mem::replace(state, State::Free);
-                let entry = &mut self.entries[id.index as usize];
+                let entry = &mut self.entries[id.index() as usize];
                 entry.generation = entry.generation.wrapping_add(1);
-                self.free.push(id.index);
+                self.free.push(id.index());
                 state
             }
         }

@@ -19,6 +19,10 @@ pub(crate) struct Live {
 
 impl Live {
     /// Called inside an entry.
+    ///
+    /// Inlined, as what makes requests of it: a request that is written in words and copied in pairs of them waits, like a fence, until
+    /// the send's store has reached the other core.
+    #[inline(always)]
     pub(crate) fn new(shared: &Shared, id: RequestId, started: Site) -> Live {
         Live {
             instance: ManuallyDrop::new(shared.instance().reference()),
@@ -40,7 +44,7 @@ impl Live {
     }
 
     pub(super) fn number(&self) -> usize {
-        (self.id.generation as usize) << 32 | self.id.index as usize
+        self.id.number() as usize
     }
 
     #[track_caller]

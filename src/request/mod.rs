@@ -70,6 +70,7 @@ unsafe impl<'a, D: ?Sized + Sync, S: Scope<'a> + Send> Send for Request<'a, D, S
 
 impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
     /// `data` stays borrowed for `'a`, by whatever the operation needs.
+    #[inline(always)]
     pub(crate) fn new(live: Live, data: *const D, scope: S) -> Self {
         scope.register();
         Request {
