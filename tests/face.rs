@@ -3,5 +3,6 @@ mod face {
     mod datatypes;
     mod requests;
     mod sentences;
+    mod sequences;
     mod threads;
 }

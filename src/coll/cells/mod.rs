@@ -51,6 +51,8 @@ pub(super) struct Run<'a> {
     cells: &'a Cells,
     begun: Begun,
     site: Site,
+    /// The first round that is not over: all before are those of earlier collectives.
+    start: u64,
     /// Whether the call stands in the history. It is noted after the first line is out, while others fetch that.
     is_noted: Cell<bool>,
 }
@@ -69,6 +71,7 @@ impl<'a> Run<'a> {
             cells,
             begun,
             site,
+            start: c.round.load(Ordering::Relaxed) + 1,
             is_noted: Cell::new(false),
         }
     }
@@ -255,6 +258,10 @@ impl<'a> Run<'a> {
 
     #[inline(never)]
     fn wait_word(&self, at: usize, value: u64, member: usize) -> Result<()> {
+        // Whoever waits says what it has read, if it has not: the others may wait for that, to begin a step that takes several rounds.
+        if self.cells.progress(self.rank()).load(Ordering::Relaxed) < self.start {
+            self.progress(self.start);
+        }
         let (engine, site) = (self.engine, self.site);
         let check = || {
             check::look(engine, self.c, self.cells, &self.begun, member, site)?;
