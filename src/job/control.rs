@@ -229,6 +229,8 @@ impl<'s> Control<'s> {
                     )
                     .is_ok()
             {
+                // Whoever wakes a rank counts it; see wait/.
+                self.awake().fetch_add(1, Ordering::Relaxed);
                 futex::wake(word, u32::MAX);
             }
         }

@@ -84,7 +84,13 @@ impl Rank {
             self.message.load(Ordering::Acquire) >= count || self.abort.load(Ordering::Acquire) != 0
         };
         while !come() {
-            sleep::sleep(&self.word, &mut || come(), Duration::ZERO, Duration::ZERO);
+            sleep::sleep(
+                &self.word,
+                &mut || come(),
+                Duration::ZERO,
+                Duration::ZERO,
+                |_| (),
+            );
         }
         self.abort.load(Ordering::Acquire) == 0
     }

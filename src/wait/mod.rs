@@ -32,8 +32,6 @@ pub(crate) struct Waiter {
     words: Vec<Word<AtomicU32>>,
     rank: usize,
     policy: Policy,
-    /// Threads of this rank that sleep; the rank counts as awake while it is 0.
-    asleep: AtomicU32,
 }
 
 impl Waiter {
@@ -47,7 +45,6 @@ impl Waiter {
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
-            asleep: AtomicU32::new(0),
         }
     }
 
@@ -64,7 +61,9 @@ impl Waiter {
     /// still in the store buffer, [`Waiter::wake_fenced`] or the sleeper's first time limit finds.
     #[inline]
     pub(crate) fn wake(&self, rank: usize) {
-        sleep::wake(&*self.words[rank]);
+        if sleep::wake(&*self.words[rank]) {
+            self.count(true);
+        }
     }
 
     /// Wakes `rank` if it is asleep. With what was stored before, no wake-up can be lost.
@@ -96,30 +95,24 @@ impl Waiter {
         awake > cores.min(i32::MAX as u32) as i32
     }
 
-    fn count_asleep(&self) {
-        if self.asleep.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.segment
-                .control()
-                .awake()
-                .fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn count_awake(&self) {
-        if self.asleep.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.segment
-                .control()
-                .awake()
-                .fetch_add(1, Ordering::Relaxed);
+    /// Counts a rank that has just been turned to awake or asleep. Whoever wakes a rank counts it at once: were it to count itself when it
+    /// runs, its waker would think that it has the core to itself, and spin on the very core on which the other is to run.
+    #[cold]
+    fn count(&self, awake: bool) {
+        let ranks = self.segment.control().awake();
+        if awake {
+            ranks.fetch_add(1, Ordering::Relaxed);
+        } else {
+            ranks.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     #[cold]
     fn sleep(&self, look: &mut impl FnMut() -> bool) {
         let word = &*self.words[self.rank];
-        self.count_asleep();
-        sleep::sleep(word, look, FIRST_SLEEP, LONG_SLEEP);
-        self.count_awake();
+        sleep::sleep(word, look, FIRST_SLEEP, LONG_SLEEP, |awake| {
+            self.count(awake)
+        });
     }
 }
 

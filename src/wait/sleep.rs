@@ -7,14 +7,18 @@ use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use core::time::Duration;
 
 /// Sleeps until somebody wakes the word's rank or `look` sees news. The first sleep lasts at most `first`, each further one `long`, with a
-/// look after each.
+/// look after each. `count` is told when this call turns the word: `false` to asleep, `true` to awake.
 pub(super) fn sleep<W: SleepWord>(
     word: &W,
     look: &mut impl FnMut() -> bool,
     first: Duration,
     long: Duration,
+    count: impl Fn(bool),
 ) {
-    let ticket = announce(word);
+    let (ticket, turned) = announce(word);
+    if turned {
+        count(false);
+    }
     // SeqCst: pairs with the fence before `wake`. Either the waker's load comes after our announcement, or our look after its store.
     W::fence();
     let mut limit = first;
@@ -27,38 +31,39 @@ pub(super) fn sleep<W: SleepWord>(
         limit = long;
     }
     // Other threads of the rank may sleep on the same ticket, so taking the bit back without waking them would lose their wake-ups.
-    wake_seen(word, ticket);
+    if wake_seen(word, ticket) {
+        count(true);
+    }
 }
 
-/// Sets the low bit; returns the value to sleep on.
-fn announce<W: SleepWord>(word: &W) -> u32 {
+/// Sets the low bit; returns the value to sleep on, and whether it was this call that set it.
+fn announce<W: SleepWord>(word: &W) -> (u32, bool) {
     let mut seen = word.load(Relaxed);
     // Another thread of this rank may have set it; its ticket serves both.
     while seen & 1 == 0 {
         match word.compare_exchange(seen, seen | 1, SeqCst) {
-            Ok(_) => return seen | 1,
+            Ok(_) => return (seen | 1, true),
             Err(now) => seen = now,
         }
     }
-    seen
+    (seen, false)
 }
 
-/// Wakes the word's rank if it is seen asleep. Certain only after a SeqCst fence.
+/// Wakes the word's rank if it is seen asleep; tells whether it did. Certain only after a SeqCst fence.
 #[inline(always)]
-pub(super) fn wake<W: SleepWord>(word: &W) {
+pub(super) fn wake<W: SleepWord>(word: &W) -> bool {
     let seen = word.load(Relaxed);
-    if seen & 1 == 1 {
-        wake_seen(word, seen);
-    }
+    seen & 1 == 1 && wake_seen(word, seen)
 }
 
 /// Moves the word on from `ticket` and wakes all; who comes second leaves it to the first.
 #[cold]
-fn wake_seen<W: SleepWord>(word: &W, ticket: u32) {
-    if word
+fn wake_seen<W: SleepWord>(word: &W, ticket: u32) -> bool {
+    let turned = word
         .compare_exchange(ticket, ticket.wrapping_add(1), AcqRel)
-        .is_ok()
-    {
+        .is_ok();
+    if turned {
         word.wake_all();
     }
+    turned
 }
