@@ -474,7 +474,7 @@ fn check_call(engine: &Engine, c: &Communicator, number: usize, plan: &Planned) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").map_or(20, |_| ProptestConfig::default().cases), max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
     fn collectives_do_what_the_model_does(size in 1..=17_usize, crowded: bool, calls in prop::collection::vec(planned(), 1..25)) {

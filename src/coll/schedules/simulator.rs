@@ -184,7 +184,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(ProptestConfig::with_cases(std::env::var("PROPTEST_CASES").map_or(60, |_| ProptestConfig::default().cases)))]
 
         #[test]
         fn moving_collectives(size in 1..=17_usize, root in 0..17_usize, lens in prop::collection::vec(0..70_usize, 17), seed: u64) {
