@@ -117,6 +117,10 @@ impl Engine {
             signature.kind_number() + COLLECTIVE_CALLS,
             site_id,
         );
+        if state.progress_is_due() {
+            drop(state);
+            self.progress().map_err(|e| e.at(site))?;
+        }
         Ok(site_id)
     }
 }

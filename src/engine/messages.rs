@@ -75,6 +75,11 @@ impl Engine {
         if let Peer::Rank(rank) = from {
             let world = comm.world_rank(rank);
             if !self.state.is_locked() && world != self.rank {
+                if state.progress_is_due() {
+                    drop(state);
+                    self.progress().map_err(|e| e.at(site))?;
+                    state = self.state.get();
+                }
                 if let Some(result) =
                     state.receive_expected(comm.context(), rank, world, tag, span)?
                 {

@@ -460,3 +460,41 @@ fn cancelled_receives_lose_no_message() {
         assert!(cancelled > 0);
     });
 }
+
+/// A rank whose own messages are always there at once still answers those who wait for it. One thread plays all three ranks.
+#[test]
+fn receives_that_never_wait_make_progress_on_the_rest() {
+    let segment = Arc::new(Segment::private(3).unwrap());
+    let settings = at(ThreadLevel::Single);
+    let [(busy, a), (waiting, b), (sender, c)] =
+        [0, 1, 2].map(|rank| engine_of(&segment, rank, settings));
+    let data = pattern(1000, 1);
+    let mut got = vec![0; 1000];
+    let send = busy
+        .start_send(
+            &a,
+            Peer::Rank(1),
+            0,
+            out(&data),
+            SendMode::Synchronous,
+            here(),
+        )
+        .unwrap();
+    let receive = waiting
+        .start_receive(&b, Peer::Rank(0), None, into(&mut got), here())
+        .unwrap();
+    assert_eq!(waiting.test(receive, here()).unwrap(), None);
+    // The answer to the send lies in a lane that these receives have no reason to look at.
+    for value in 0..100 {
+        let (to, mut next) = (Peer::Rank(0), [0]);
+        sender
+            .send(&c, to, 0, &out(&[value]), SendMode::Standard, here())
+            .unwrap();
+        busy.receive(&a, Peer::Rank(2), None, &into(&mut next), here())
+            .unwrap();
+        assert_eq!(next, [value]);
+    }
+    assert!(waiting.test(receive, here()).unwrap().is_some());
+    assert!(busy.test(send, here()).unwrap().is_some());
+    assert_eq!(got, data);
+}
