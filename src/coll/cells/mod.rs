@@ -272,6 +272,12 @@ impl<'a> Run<'a> {
         engine.wait_word(self.c.comm(), at, value, member, &check, site)
     }
 
+    /// The first word of `member`'s payload for `step`, after [`Run::wait`].
+    #[inline]
+    fn word(&self, member: usize, step: &Step) -> u64 {
+        self.cells.line(member, step.last).words[0].load(Ordering::Relaxed)
+    }
+
     /// The payload of `member`'s line for `step`, after [`Run::wait`].
     #[inline]
     fn words(&self, member: usize, step: &Step) -> [u8; INLINE] {
