@@ -87,7 +87,7 @@ pub(super) fn prefetch(ptr: *const u8) {
 pub(crate) unsafe fn to_shared(from: *const u8, to: *mut u8, len: usize) {
     if len >= STREAM_FROM {
         // SAFETY: the caller's promise.
-        unsafe { around_cache(from, to, len) }
+        unsafe { by_lines::<true>(from, to, len) }
     } else {
         // SAFETY: the caller's promise.
         unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
@@ -106,62 +106,22 @@ pub(crate) const LOOP_FROM: usize = 4096;
 pub(crate) unsafe fn from_shared(from: *const u8, to: *mut u8, len: usize) {
     if len >= LOOP_FROM {
         // SAFETY: the caller's promise.
-        unsafe { by_lines(from, to, len) }
+        unsafe { by_lines::<false>(from, to, len) }
     } else {
         // SAFETY: the caller's promise.
         unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
     }
 }
 
-/// Whole lines of the target by ordinary stores.
+/// Whole lines of the target, by non-temporal stores if `AROUND_CACHE`, else by ordinary ones; the ends by ordinary ones.
 ///
 /// # Safety
-/// As for [`from_shared`].
+/// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-unsafe fn by_lines(from: *const u8, to: *mut u8, len: usize) {
-    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_store_si128};
-    const LINE: usize = 64;
-    let ahead = to.align_offset(LINE).min(len);
-    let lines = (len - ahead) / LINE;
-    let done = ahead + lines * LINE;
-    // SAFETY: the three parts lie inside `len` bytes, in order; SSE2 belongs to x86-64; `to + ahead` is aligned to a line.
-    unsafe {
-        core::ptr::copy_nonoverlapping(from, to, ahead);
-        let mut src = from.add(ahead).cast::<__m128i>();
-        let mut dst = to.add(ahead).cast::<__m128i>();
-        for _ in 0..lines {
-            let (a, b, c, d) = (
-                _mm_loadu_si128(src),
-                _mm_loadu_si128(src.add(1)),
-                _mm_loadu_si128(src.add(2)),
-                _mm_loadu_si128(src.add(3)),
-            );
-            _mm_store_si128(dst, a);
-            _mm_store_si128(dst.add(1), b);
-            _mm_store_si128(dst.add(2), c);
-            _mm_store_si128(dst.add(3), d);
-            src = src.add(4);
-            dst = dst.add(4);
-        }
-        core::ptr::copy_nonoverlapping(from.add(done), to.add(done), len - done);
-    }
-}
-
-/// # Safety
-/// As for [`from_shared`].
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-unsafe fn by_lines(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
-}
-
-/// Whole lines by non-temporal stores, the ends by ordinary ones.
-///
-/// # Safety
-/// As for [`to_shared`].
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-unsafe fn around_cache(from: *const u8, to: *mut u8, len: usize) {
-    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+unsafe fn by_lines<const AROUND_CACHE: bool>(from: *const u8, to: *mut u8, len: usize) {
+    use core::arch::x86_64::{
+        __m128i, _mm_loadu_si128, _mm_sfence, _mm_store_si128, _mm_stream_si128,
+    };
     const LINE: usize = 64;
     let ahead = to.align_offset(LINE).min(len);
     let lines = (len - ahead) / LINE;
@@ -173,29 +133,34 @@ unsafe fn around_cache(from: *const u8, to: *mut u8, len: usize) {
         let mut src = from.add(ahead).cast::<__m128i>();
         let mut dst = to.add(ahead).cast::<__m128i>();
         for _ in 0..lines {
-            let (a, b, c, d) = (
+            let line = [
                 _mm_loadu_si128(src),
                 _mm_loadu_si128(src.add(1)),
                 _mm_loadu_si128(src.add(2)),
                 _mm_loadu_si128(src.add(3)),
-            );
-            _mm_stream_si128(dst, a);
-            _mm_stream_si128(dst.add(1), b);
-            _mm_stream_si128(dst.add(2), c);
-            _mm_stream_si128(dst.add(3), d);
+            ];
+            for (i, part) in line.into_iter().enumerate() {
+                if AROUND_CACHE {
+                    _mm_stream_si128(dst.add(i), part);
+                } else {
+                    _mm_store_si128(dst.add(i), part);
+                }
+            }
             src = src.add(4);
             dst = dst.add(4);
         }
         core::ptr::copy_nonoverlapping(from.add(done), to.add(done), len - done);
-        // Non-temporal stores are not ordered by a later Release store; this orders them.
-        _mm_sfence();
+        if AROUND_CACHE {
+            // Non-temporal stores are not ordered by a later Release store; this orders them.
+            _mm_sfence();
+        }
     }
 }
 
 /// # Safety
-/// As for [`to_shared`].
+/// As above.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-unsafe fn around_cache(from: *const u8, to: *mut u8, len: usize) {
+unsafe fn by_lines<const AROUND_CACHE: bool>(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
 }
