@@ -1,6 +1,8 @@
 //! Collectives that treat all processes alike.
 use super::Operation;
-use super::call::{recv_even, recv_parts, reduction, run, send_even, send_parts, start};
+use super::call::{
+    blocking_reduction, recv_even, recv_parts, reduction, run, send_even, send_parts, settle, start,
+};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
 use crate::request::{Request, Scope, StaticScope};
@@ -407,7 +409,7 @@ pub trait CommunicatorCollectives: Communicator {
     {
         let shared = shared(self);
         // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { reduction("all_reduce_into", sendbuf, recvbuf, None, &op) };
+        let r = unsafe { blocking_reduction("all_reduce_into", sendbuf, recvbuf, None, &op) };
         run(
             shared,
             Call::AllReduce {
@@ -417,6 +419,7 @@ pub trait CommunicatorCollectives: Communicator {
                 element: r.element,
             },
         );
+        settle(r);
     }
 
     /// Starts [`all_reduce_into`](Self::all_reduce_into).
@@ -491,7 +494,7 @@ pub trait CommunicatorCollectives: Communicator {
         let shared = shared(self);
         // SAFETY: both are borrowed until the blocking call returns.
         let r = unsafe {
-            reduction(
+            blocking_reduction(
                 "reduce_scatter_block_into",
                 sendbuf,
                 recvbuf,
@@ -508,6 +511,7 @@ pub trait CommunicatorCollectives: Communicator {
                 element: r.element,
             },
         );
+        settle(r);
     }
 
     /// Starts [`reduce_scatter_block_into`](Self::reduce_scatter_block_into).
@@ -587,7 +591,7 @@ pub trait CommunicatorCollectives: Communicator {
     {
         let shared = shared(self);
         // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { reduction("scan_into", sendbuf, recvbuf, None, &op) };
+        let r = unsafe { blocking_reduction("scan_into", sendbuf, recvbuf, None, &op) };
         run(
             shared,
             Call::Scan {
@@ -597,6 +601,7 @@ pub trait CommunicatorCollectives: Communicator {
                 element: r.element,
             },
         );
+        settle(r);
     }
 
     /// Starts [`scan_into`](Self::scan_into).
@@ -668,7 +673,7 @@ pub trait CommunicatorCollectives: Communicator {
     {
         let shared = shared(self);
         // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { reduction("exclusive_scan_into", sendbuf, recvbuf, None, &op) };
+        let r = unsafe { blocking_reduction("exclusive_scan_into", sendbuf, recvbuf, None, &op) };
         run(
             shared,
             Call::ExclusiveScan {
@@ -678,6 +683,10 @@ pub trait CommunicatorCollectives: Communicator {
                 element: r.element,
             },
         );
+        // At the first rank there is no result.
+        if shared.coll().rank() > 0 {
+            settle(r);
+        }
     }
 
     /// Starts [`exclusive_scan_into`](Self::exclusive_scan_into).

@@ -1,4 +1,5 @@
 //! From the face's buffers to collective calls.
+use super::integers::Converted;
 use super::operation::{Elements, Operation, element};
 use crate::coll::{self, Call, Part};
 use crate::datatype::partition::check_apart;
@@ -142,6 +143,8 @@ pub(super) struct Reduction<R> {
     pub(super) recv: R,
     pub(super) op: Op,
     pub(super) element: coll::Element,
+    /// Results that have to be converted, once they are there.
+    pub(super) converted: Option<Converted>,
 }
 
 /// A reduction of `send` whose result goes elsewhere.
@@ -163,6 +166,7 @@ pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
         recv: (),
         op,
         element: element(&kind),
+        converted: None,
     }
 }
 
@@ -187,6 +191,44 @@ where
     Reduction {
         op: ending_in_panic(local.op),
         ..local
+    }
+}
+
+/// As [`reduction`], for a call that returns when the results are there: integers may go into integers of another type. The caller calls
+/// [`settle`] then.
+///
+/// # Safety
+/// As for [`reduction`].
+#[track_caller]
+pub(super) unsafe fn blocking_reduction<S, R>(
+    call: &'static str,
+    send: &S,
+    recv: &mut R,
+    per_result: Option<usize>,
+    op: &impl Operation,
+) -> Reduction<RecvSpan>
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    let (from, into) = (span::kind(send), span::kind(recv));
+    if from.code() == into.code() || !Converted::takes(&from, &into) {
+        // SAFETY: by the contract of this function.
+        return unsafe { reduction(call, send, recv, per_result, op) };
+    }
+    let (sent, count) = lengths(call, send, recv, per_result);
+    let op = ending_in_panic(op.prepare(call, &Elements(&from)).0);
+    // SAFETY: by the contract of this function; not more elements than either has.
+    unsafe {
+        let to = recv.pointer_mut().cast();
+        let (converted, span) = Converted::new(call, (&from, &into), to, count);
+        Reduction {
+            send: from.send(send.pointer().cast(), sent),
+            recv: span,
+            op,
+            element: element(&from),
+            converted: Some(converted),
+        }
     }
 }
 
@@ -218,6 +260,15 @@ fn ending_in_panic(op: Op) -> Op {
     }
 }
 
+/// To be called when the call that [`blocking_reduction`] was for has returned.
+#[inline]
+#[track_caller]
+pub(super) fn settle(reduction: Reduction<RecvSpan>) {
+    if let Some(converted) = reduction.converted {
+        converted.settle();
+    }
+}
+
 /// As [`reduction`], for a call that is this rank's alone.
 ///
 /// # Safety
@@ -241,23 +292,7 @@ where
         from.name(),
         into.name()
     );
-    let (sent, room) = (span::count(send), span::count(recv));
-    let received = match per_result {
-        None => {
-            assert!(
-                room >= sent,
-                "{call} was asked to reduce {sent} elements into a buffer of {room}; give it room for all"
-            );
-            sent
-        }
-        Some(ranks) => {
-            assert!(
-                room.checked_mul(ranks) == Some(sent),
-                "{call} was asked to reduce {sent} elements to {room} for each of {ranks} ranks; send {ranks} times as many as are received"
-            );
-            room
-        }
-    };
+    let (sent, received) = lengths(call, send, recv, per_result);
     let op = op.prepare(call, &Elements(&from)).0;
     // SAFETY: by the contract of this function; not more elements than either has.
     let (send, recv) = unsafe {
@@ -271,5 +306,32 @@ where
         recv,
         op,
         element: element(&from),
+        converted: None,
+    }
+}
+
+/// How many elements a reduction sends and how many results it has.
+#[track_caller]
+fn lengths<S, R>(call: &str, send: &S, recv: &R, per_result: Option<usize>) -> (usize, usize)
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    let (sent, room) = (span::count(send), span::count(recv));
+    match per_result {
+        None => {
+            assert!(
+                room >= sent,
+                "{call} was asked to reduce {sent} elements into a buffer of {room}; give it room for all"
+            );
+            (sent, sent)
+        }
+        Some(ranks) => {
+            assert!(
+                room.checked_mul(ranks) == Some(sent),
+                "{call} was asked to reduce {sent} elements to {room} for each of {ranks} ranks; send {ranks} times as many as are received"
+            );
+            (sent, room)
+        }
     }
 }

@@ -25,6 +25,7 @@
 
 mod all;
 mod call;
+mod integers;
 mod operation;
 mod root;
 mod user;

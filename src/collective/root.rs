@@ -1,7 +1,8 @@
 //! Collectives with a root.
 use super::Operation;
 use super::call::{
-    contribution, recv_even, recv_parts, reduction, run, send_even, send_parts, start,
+    blocking_reduction, contribution, recv_even, recv_parts, reduction, run, send_even, send_parts,
+    settle, start,
 };
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
@@ -897,7 +898,7 @@ pub trait Root: AsCommunicator + AsHandle {
     {
         let (shared, root) = (shared(self), at_root(self, "reduce_into_root"));
         // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { reduction("reduce_into_root", sendbuf, recvbuf, None, &op) };
+        let r = unsafe { blocking_reduction("reduce_into_root", sendbuf, recvbuf, None, &op) };
         run(
             shared,
             Call::Reduce {
@@ -908,6 +909,7 @@ pub trait Root: AsCommunicator + AsHandle {
                 element: r.element,
             },
         );
+        settle(r);
     }
 
     /// Starts [`reduce_into_root`](Self::reduce_into_root).

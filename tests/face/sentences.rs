@@ -182,8 +182,8 @@ fn reductions_check_lengths_types_and_operations() {
             &text,
             &["all_reduce_into was asked to reduce 3 elements into a buffer of 2"],
         );
-        let text = panic_of(|| world.scan_into(&1u64, &mut 0i64, SystemOperation::sum()));
-        says(&text, &["scan_into was asked to reduce u64 into i64"]);
+        let text = panic_of(|| world.scan_into(&1u64, &mut 0f64, SystemOperation::sum()));
+        says(&text, &["scan_into was asked to reduce u64 into f64"]);
         let text =
             panic_of(|| world.all_reduce_into(&1.5, &mut 0.0, SystemOperation::bitwise_or()));
         says(
@@ -201,6 +201,64 @@ fn reductions_check_lengths_types_and_operations() {
         let longer = &mut [0, 0, 9];
         world.all_reduce_into(&[1, 2], longer, SystemOperation::sum());
         assert_eq!(*longer, [1, 2, 9]);
+    });
+}
+
+/// `usize` into `i32` and the like is combined as what is sent, and converted.
+#[test]
+fn integers_are_reduced_into_other_integers_if_they_fit() {
+    let op = SystemOperation::sum();
+    tercio::testing::ranks(3, |world| {
+        let rank = world.rank();
+        let mine = rank as usize;
+        let communicator: &dyn Communicator = &world;
+        let mut sum = 0;
+        communicator.scan_into(&mine, &mut sum, op);
+        assert_eq!(sum, [0_i32, 1, 3][mine]);
+        let mut before = [-7_i8, -7];
+        world.exclusive_scan_into(&[mine, 50], &mut before, op);
+        assert_eq!(before, [[-7, -7], [0, 50], [1, 100]][mine]);
+    });
+    tercio::testing::ranks(3, |world| {
+        let rank = world.rank();
+        // Negative results fit a wider signed type; the receive buffer may be longer.
+        let mut sums = [5_i64; 3];
+        world.all_reduce_into(&[-rank, i32::MAX], &mut sums, SystemOperation::min());
+        assert_eq!(sums, [-2, i32::MAX as i64, 5]);
+        let mut part = [0_u16; 1];
+        world.reduce_scatter_block_into(&[1_i64, 2, 3], &mut part, op);
+        assert_eq!(part, [3 * (rank as u16 + 1)]);
+        let root = world.process_at_rank(1);
+        if rank == 1 {
+            let mut sum = 0_u8;
+            root.reduce_into_root(&85_u64, &mut sum, op);
+            assert_eq!(sum, 255);
+            let text = panic_of(|| root.reduce_into_root(&86_u64, &mut sum, op));
+            says(
+                &text,
+                &[
+                    "reduce_into_root gave 258 as element 0",
+                    "u64",
+                    "does not fit the u8",
+                ],
+            );
+            assert_eq!(sum, 255);
+        } else {
+            root.reduce_into(&85_u64, op);
+            root.reduce_into(&86_u64, op);
+        }
+        // Only integers, and only where the results are there when the call returns.
+        let text = panic_of(|| world.all_reduce_into(&1_i32, &mut 0.0_f64, op));
+        says(&text, &["i32 into f64"]);
+        let (one, mut other) = (1_i32, 0_i64);
+        let text = panic_of(|| {
+            tercio::request::scope(|scope| {
+                world
+                    .immediate_all_reduce_into(scope, &one, &mut other, op)
+                    .wait()
+            })
+        });
+        says(&text, &["i32 into i64"]);
     });
 }
 
