@@ -178,7 +178,7 @@ pub fn print_own(probe: &mut Probe, print: bool) {
                 probe.copy(n, (1 << 23) / n)
             });
         }
-        figure("W0", &mut |probe| probe.wake(10));
+        figure("W0", &mut |probe| probe.wake(10, 300_000));
         figure("Y0", &mut |probe| probe.hand_over(2000));
     });
 }

@@ -41,6 +41,7 @@ pub struct Probe {
     apart: bool,
 }
 
+/// What the private buffer has from the beginning; a larger message makes it grow.
 const PRIVATE: usize = 4 << 20;
 
 impl Probe {
@@ -81,7 +82,7 @@ impl Probe {
             return Err(io::Error::last_os_error());
         }
         let allowed = affinity()?;
-        let buffer = vec![0; PRIVATE + 4096];
+        let buffer = vec![1; PRIVATE + 4096];
         let (told, slots, moved, woken) = (0, 0, [0; 2], 0);
         Ok(Probe {
             side,
@@ -97,10 +98,14 @@ impl Probe {
         })
     }
 
-    #[inline(always)]
-    fn private(&mut self) -> &mut [u8] {
+    /// At least n bytes of the private buffer. They were written once: pages that never were are all one and the same, and
+    /// reading them costs next to nothing.
+    fn private(&mut self, n: usize) -> *mut u8 {
+        if self.buffer.len() < n + 4096 {
+            self.buffer = vec![1; n + 4096];
+        }
         let page = self.buffer.as_ptr().align_offset(4096);
-        &mut self.buffer[page..page + PRIVATE]
+        self.buffer[page..].as_mut_ptr()
     }
 
     #[inline(always)]
@@ -216,7 +221,7 @@ impl Probe {
     }
 
     fn slots_of(&mut self, direction: usize, n: usize) -> Slots {
-        let private = self.private().as_mut_ptr();
+        let private = self.private(n);
         // SAFETY: the direction's ring begins inside the mapping.
         let first = unsafe { self.base.add(WORDS + direction * RING) };
         let count = if n <= 56 { 64 } else { 16 };
@@ -233,7 +238,7 @@ impl Probe {
 
     /// P(n): half the round trip of a double copy through rings of this shape, in ns.
     pub fn ring_latency(&mut self, n: usize, shape: Shape, round_trips: usize) -> f64 {
-        let (mut there, mut back) = (self.ring(0, shape), self.ring(1, shape));
+        let (mut there, mut back) = (self.ring(0, n, shape), self.ring(1, n, shape));
         let each = if self.side == 0 {
             self.time(round_trips, || {
                 there.send(n);
@@ -251,7 +256,7 @@ impl Probe {
 
     /// The same one way in a stream, ns a message.
     pub fn ring_stream(&mut self, n: usize, shape: Shape, messages: usize) -> f64 {
-        let mut ring = self.ring(0, shape);
+        let mut ring = self.ring(0, n, shape);
         let each = if self.side == 0 {
             self.time(messages, || ring.send(n))
         } else {
@@ -261,9 +266,9 @@ impl Probe {
         each
     }
 
-    fn ring(&mut self, direction: usize, shape: Shape) -> Ring {
-        assert!(shape.ring <= RING && shape.ring % shape.chunk == 0 && PRIVATE % shape.chunk == 0);
-        let (moved, private) = (self.moved[direction], self.private().as_mut_ptr());
+    fn ring(&mut self, direction: usize, n: usize, shape: Shape) -> Ring {
+        assert!(shape.ring <= RING && shape.ring % shape.chunk == 0);
+        let (moved, private) = (self.moved[direction], self.private(n));
         // SAFETY: offsets inside the mapping.
         let (head, tail, bytes) = unsafe {
             let ring = self.base.add(WORDS + direction * RING);
@@ -287,7 +292,7 @@ impl Probe {
     /// C(n): half the round trip when each side copies straight out of shared memory that nobody writes, in ns.
     pub fn shared_copy(&mut self, n: usize, round_trips: usize) -> f64 {
         let n = n.min(RING);
-        let private = self.private().as_mut_ptr();
+        let private = self.private(n);
         let turns = [TURN[0], TURN[1]].map(|turn| self.word(turn) as *const AtomicU64);
         // SAFETY: these words and the other direction's ring live in the mapping; nobody writes the ring during this probe.
         unsafe {
@@ -314,28 +319,27 @@ impl Probe {
 
     /// M(n): one core's copy of n bytes from one private buffer to another, in ns.
     pub fn copy(&mut self, n: usize, copies: usize) -> f64 {
-        let n = n.min(PRIVATE / 2);
-        let private = self.private().as_mut_ptr();
+        let private = self.private(2 * n);
         self.time(copies, || {
-            // SAFETY: two halves of the private buffer, which self borrows.
+            // SAFETY: two halves of the private buffer, which nothing else uses meanwhile.
             unsafe { ptr::copy_nonoverlapping(std::hint::black_box(private), private.add(n), n) };
         })
     }
 
     /// Writing n bytes of a private buffer, in ns: what `--rewrite` adds.
     pub fn fill(&mut self, n: usize, fills: usize) -> f64 {
-        let n = n.min(PRIVATE);
-        let private = self.private().as_mut_ptr();
+        let private = self.private(n);
         let mut value = 0_u8;
         self.time(fills, || {
             value = value.wrapping_add(1) | 1;
-            // SAFETY: inside the private buffer, which self borrows.
+            // SAFETY: inside the private buffer, which nothing else uses meanwhile.
             unsafe { ptr::write_bytes(std::hint::black_box(private), value, n) };
         })
     }
 
-    /// W0: from the wake call of one process to the first instruction of the one that slept, in ns (median).
-    pub fn wake(&mut self, wakes: usize) -> f64 {
+    /// W0: from the wake call of one process to the first instruction of the one that slept so many ns, in ns (median). The
+    /// longer a core of a virtual machine was idle, the longer it takes.
+    pub fn wake(&mut self, wakes: usize, asleep_ns: u64) -> f64 {
         let mut samples = Vec::new();
         for _ in 0..wakes {
             let asleep = self.woken;
@@ -343,7 +347,7 @@ impl Probe {
             self.tell(0.0);
             if self.side == 0 {
                 let start = now();
-                while now() - start < 300_000 {} // the other side falls asleep, and its core becomes idle
+                while now() - start < asleep_ns {} // the other side falls asleep, and its core becomes idle
                 let start = now();
                 self.sleep_word().store(self.woken, Release);
                 futex(self.sleep_word(), libc::FUTEX_WAKE, 1);
@@ -370,34 +374,35 @@ impl Probe {
     pub fn hand_over(&mut self, round_trips: usize) -> f64 {
         let core = self.tell(self.allowed[0] as f64) as usize;
         pin(&[core]);
-        let side = self.side;
-        // Both are on that core before the clock starts.
-        for _ in 0..10 {
-            yield_now();
-        }
-        let turns = TURN;
-        let first = self
-            .word(turns[0])
-            .load(Acquire)
-            .max(self.word(turns[1]).load(Acquire));
-        let mut turn = first;
+        let mut turn = (self.word(TURN[0]).load(Acquire)).max(self.word(TURN[1]).load(Acquire));
         self.yielding_meeting();
-        let start = now();
-        for _ in 0..round_trips {
-            turn += 1;
-            if side == 0 {
-                self.word(turns[0]).store(turn, Release);
-            }
-            while self.word(turns[1 - side]).load(Acquire) < turn {
-                yield_now();
-            }
-            if side == 1 {
-                self.word(turns[1]).store(turn, Release);
-            }
-        }
-        let each = (now() - start) as f64 / round_trips as f64 / 2.0;
+        // Moving to that core can cost one of them a whole time slice, once: the median of a few batches does not see it.
+        let mut batches: Vec<f64> = (0..9)
+            .map(|_| {
+                let start = now();
+                self.hand_overs(&mut turn, round_trips.div_ceil(9));
+                (now() - start) as f64 / round_trips.div_ceil(9) as f64 / 2.0
+            })
+            .collect();
+        batches.sort_by(f64::total_cmp);
+        let each = batches[4];
         self.place();
         self.tell(each)
+    }
+
+    fn hand_overs(&self, turn: &mut u64, round_trips: usize) {
+        for _ in 0..round_trips {
+            *turn += 1;
+            if self.side == 0 {
+                self.word(TURN[0]).store(*turn, Release);
+            }
+            while self.word(TURN[1 - self.side]).load(Acquire) < *turn {
+                yield_now();
+            }
+            if self.side == 1 {
+                self.word(TURN[1]).store(*turn, Release);
+            }
+        }
     }
 
     /// As `tell`, for two sides that share a core.
@@ -454,14 +459,14 @@ impl Ring {
         let chunk = self.shape.chunk;
         for done in (0..n).step_by(chunk) {
             let at = (self.moved - self.first) as usize % self.shape.ring;
-            // SAFETY: head and tail live in the mapping; the chunk lies in the ring, and in the private buffer, of which its
-            // length is a part (both asserted in Probe::ring). The tail says that the other side is done with this chunk.
+            // SAFETY: head and tail live in the mapping; the chunk lies in the ring (asserted in Probe::ring) and in the
+            // private buffer, which has n bytes. The tail says that the other side is done with this chunk.
             unsafe {
                 while self.moved + chunk as u64 - (*self.tail).load(Acquire)
                     > self.shape.ring as u64
                 {}
                 ptr::copy_nonoverlapping(
-                    self.private.add(done % PRIVATE),
+                    self.private.add(done),
                     self.bytes.add(at),
                     chunk.min(n - done),
                 );
@@ -480,7 +485,7 @@ impl Ring {
                 while (*self.head).load(Acquire) == self.moved {}
                 ptr::copy_nonoverlapping(
                     self.bytes.add(at),
-                    self.private.add(done % PRIVATE),
+                    self.private.add(done),
                     chunk.min(n - done),
                 );
                 self.moved += chunk as u64;

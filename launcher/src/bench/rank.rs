@@ -110,7 +110,7 @@ fn machine(probe: Option<&mut Probe>) -> Machine {
         Machine {
             core_to_core_ns: percentile(&mut lines, 0.5),
             memcpy_gbps: percentile(&mut copies, 0.5),
-            wake_ns: Some(probe.wake(20)),
+            wake_ns: Some(probe.wake(20, 300_000)),
         }
     })
 }
