@@ -103,6 +103,12 @@ impl Memory {
             proportional: 1024 * kib("Pss"),
         }
     }
+
+    /// Counts what came between two moments as here before.
+    pub fn add(&mut self, from: &Memory, to: &Memory) {
+        self.private += to.private.saturating_sub(from.private);
+        self.proportional += to.proportional.saturating_sub(from.proportional);
+    }
 }
 
 /// After 8 B, 4 KiB and 1 MiB were exchanged with each of four neighbours: private bytes and proportional bytes that came on

@@ -70,11 +70,13 @@ fn spawn(count: usize) {
 
 /// A rank: one command after the other, until the other end of the pipe is closed.
 fn serve(folder: &str) {
-    let before = idle::Memory::now();
+    let mut before = idle::Memory::now();
     let universe = mpi::initialize().expect("initialized once");
     let world = universe.world();
     let rank = world.rank();
+    let without = idle::Memory::now();
     let mut probe = connect(&world, folder);
+    before.add(&without, &idle::Memory::now()); // the probe is the program's own
     let commands = File::open(format!("{folder}/in.{rank}")).expect("the pipe of commands");
     let mut answers = OpenOptions::new()
         .write(true)
