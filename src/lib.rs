@@ -75,9 +75,14 @@ pub mod traits {
 
 #[doc(hidden)]
 pub mod internal {
-    //! What the derive macro expands to.
+    //! What the macros expand to.
     pub use crate::datatype::derived::{DerivedType, Field, Fields};
+    #[cfg(feature = "derive")]
+    pub use crate::testing::harness::Test;
 }
+
+#[cfg(feature = "derive")]
+pub use tercio_derive::test;
 
 pub use environment::{
     Threading, initialize, initialize_with_threading, is_finalized, is_initialized, time,

@@ -66,7 +66,7 @@ fn run(example: &str, ranks: usize, args: &[&str]) -> Result<String, Failed> {
     let program = Program::new(std::env::current_exe()?, ranks).args(args.iter().copied());
     let job = Job::new().program(program.env(EXAMPLE, example));
     let outcome = job
-        .output(Output::Capture)
+        .output(Output::Capture { tag: false })
         .timeout(Duration::from_secs(120))
         .run()?;
     if outcome.code != 0 {

@@ -1,4 +1,6 @@
-//! Derive macros of the message-passing runtime `tercio`.
+//! Macros of the message-passing runtime `tercio`.
+mod test;
+
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -32,6 +34,49 @@ use syn::{Data, DeriveInput, Error, Fields, Ident, Index, LitStr, Path, parse_ma
 pub fn derive_equivalence(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     equivalence(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
+/// Makes a function a test that runs on several ranks: `cargo test` and nextest start a job for each number of ranks.
+///
+/// ```
+/// use tercio::topology::SimpleCommunicator;
+/// use tercio::traits::*;
+///
+/// #[tercio::test(np = [1, 2, 4])]
+/// fn sums_agree(world: SimpleCommunicator) {
+///     let mut sum = 0;
+///     world.all_reduce_into(&world.rank(), &mut sum, tercio::collective::SystemOperation::sum());
+///     assert_eq!(sum, world.size() * (world.size() - 1) / 2);
+/// }
+/// ```
+///
+/// Here the tests are `sums_agree::np_1`, `sums_agree::np_2` and `sums_agree::np_4`; each passes or fails on its own. The test's executable starts itself
+/// anew for the ranks; nothing else has to be installed. Ranks are not bound to cores, since tests run beside each other.
+///
+/// * `np = 4` or `np = [1, 2, 4]`: how many ranks.
+/// * `timeout = 10` or `timeout = 0.5`: after so many seconds the job is ended and the test fails, with where each rank was (60 unless told).
+///
+/// The function takes the world's communicator, the `Universe`, or nothing (and initializes the library itself, for another thread level). It
+/// returns nothing or a `Result`, whose `Err` fails the test. It fails if any rank does: the message is the verdict, which names the first
+/// rank that failed and why; what the ranks wrote stands before it, each line labelled with its rank. `#[should_panic(expected = ...)]` looks at the
+/// verdict. `#[ignore]` and `#[cfg(...)]` are as for other tests.
+///
+/// Under nextest, tell it how many processors a test takes, in `.config/nextest.toml`:
+///
+/// ```toml
+/// [[profile.default.overrides]]
+/// filter = 'test(/::np_4$/)'
+/// threads-required = 4
+/// ```
+#[proc_macro_attribute]
+pub fn test(
+    arguments: proc_macro::TokenStream,
+    function: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    let function = parse_macro_input!(function as syn::ItemFn);
+    test::expand(arguments.into(), function)
         .unwrap_or_else(Error::into_compile_error)
         .into()
 }
@@ -103,13 +148,18 @@ fn library(input: &DeriveInput) -> Result<TokenStream, Error> {
             Ok(())
         })?;
     }
-    if let Some(path) = said {
-        return Ok(quote!(#path));
-    }
+    Ok(match said {
+        Some(path) => quote!(#path),
+        None => found_library(),
+    })
+}
+
+/// The path of the library, by the name that Cargo.toml gives it.
+fn found_library() -> TokenStream {
     let name = match crate_name("tercio") {
         Ok(FoundCrate::Name(name)) => Ident::new(&name, Span::call_site()),
         // The library itself (which calls itself by this name), its examples and its tests; or a crate that cargo does not tell us about.
         Ok(FoundCrate::Itself) | Err(_) => format_ident!("tercio"),
     };
-    Ok(quote!(::#name))
+    quote!(::#name)
 }

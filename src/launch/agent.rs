@@ -176,8 +176,7 @@ impl Agent {
             .store(claims.cores().len() as u32, Ordering::Relaxed);
         let bound = job.bind == Bind::Core && claims.cores().len() == size;
         let (tag, logs) = match &job.output {
-            Output::Inherit { tag } => (*tag, None),
-            Output::Capture => (false, None),
+            Output::Inherit { tag } | Output::Capture { tag } => (*tag, None),
             Output::Directory { path, tag } => (false, Some(logs::open(path, *tag, size)?)),
         };
         let (fed, feed) = match job.stdin {

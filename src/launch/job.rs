@@ -97,7 +97,10 @@ pub enum Output {
         tag: bool,
     },
     /// Into [`Outcome::stdout`] and [`Outcome::stderr`].
-    Capture,
+    Capture {
+        /// Whether lines are labelled.
+        tag: bool,
+    },
 }
 
 impl Default for Output {

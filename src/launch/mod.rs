@@ -10,7 +10,7 @@
 //! use tercio::launch::{Job, Output, Program};
 //!
 //! tercio::launch::role(); // the first line of main; does not return in a guard or an agent
-//! let outcome = Job::new().program(Program::new("hostname", 4)).output(Output::Capture).run().unwrap();
+//! let outcome = Job::new().program(Program::new("hostname", 4)).output(Output::Capture { tag: false }).run().unwrap();
 //! assert_eq!(outcome.code, 0);
 //! ```
 

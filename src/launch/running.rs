@@ -35,7 +35,7 @@ pub enum Ending {
 /// use tercio::launch::{Job, Output, Program};
 ///
 /// tercio::launch::role();
-/// let outcome = Job::new().program(Program::new("./simulate", 4)).output(Output::Capture).run().unwrap();
+/// let outcome = Job::new().program(Program::new("./simulate", 4)).output(Output::Capture { tag: false }).run().unwrap();
 /// if let Some(verdict) = &outcome.verdict {
 ///     eprint!("{}", verdict.text());
 /// }
@@ -273,7 +273,7 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
         changed: Condvar::new(),
     });
     let (sink, written) = match job.output {
-        Output::Capture => (relay::Sink::Captured, None),
+        Output::Capture { .. } => (relay::Sink::Captured, None),
         Output::Inherit { .. } | Output::Directory { .. } => {
             let (writer, written) = relay::Writer::start(&shared)
                 .map_err(failed("start a thread for the ranks' output"))?;

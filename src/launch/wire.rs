@@ -265,7 +265,7 @@ pub(super) fn describe(job: &Job) -> Vec<Order> {
     let (output, tag, path) = match &job.output {
         Output::Inherit { tag } => (0, *tag, None),
         Output::Directory { path, tag } => (1, *tag, Some(path)),
-        Output::Capture => (2, false, None),
+        Output::Capture { tag } => (2, *tag, None),
     };
     let mut w = Writer::default()
         .u64(
@@ -342,7 +342,7 @@ impl Description {
         job.output = match output {
             0 => Output::Inherit { tag },
             1 => Output::Directory { path, tag },
-            2 => Output::Capture,
+            2 => Output::Capture { tag },
             _ => return None,
         };
         job.verbose = r.u32()? != 0;

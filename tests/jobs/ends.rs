@@ -125,7 +125,7 @@ fn refused() {
     assert_eq!(
         Job::new()
             .program(Program::new(&path, 1))
-            .output(Output::Capture)
+            .output(Output::Capture { tag: false })
             .run()
             .unwrap()
             .code,
@@ -337,7 +337,7 @@ fn several() {
     let job = Job::new()
         .program(mark.sh(1, "echo $TERCIO_RANK of $TERCIO_SIZE is a"))
         .program(second)
-        .output(Output::Capture);
+        .output(Output::Capture { tag: false });
     let outcome = job.run().unwrap();
     let all = text(&outcome.stdout);
     let mut lines: Vec<&str> = all.lines().collect();

@@ -53,7 +53,7 @@ impl Mark {
         Job::new()
             .program(self.sh(ranks, script))
             .timeout(HANGS)
-            .output(Output::Capture)
+            .output(Output::Capture { tag: false })
     }
 
     /// A job whose ranks are this executable: `others` for all but rank 2, which does `two`. Its output is captured.
@@ -67,7 +67,7 @@ impl Mark {
         Job::new()
             .program(program)
             .timeout(HANGS)
-            .output(Output::Capture)
+            .output(Output::Capture { tag: false })
     }
 
     /// The same as a shell's command.

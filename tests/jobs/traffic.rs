@@ -30,7 +30,7 @@ fn run(part: &str, ranks: usize) {
     let job = Job::new()
         .program(program)
         .timeout(Duration::from_secs(20))
-        .output(Output::Capture);
+        .output(Output::Capture { tag: false });
     let (outcome, _) = timed(job);
     assert_eq!(outcome.code, 0, "{}", verdict(&outcome));
 }

@@ -77,8 +77,12 @@ fn compare(programs: &[PathBuf]) -> i32 {
                 Err(error) => eprintln!("tercio: cannot run {}: {error}", program.display()),
             }
         }
-        let job = ranks_program(&args)
-            .map(|program| Job::new().program(program).output(Output::Capture).run());
+        let job = ranks_program(&args).map(|program| {
+            Job::new()
+                .program(program)
+                .output(Output::Capture { tag: false })
+                .run()
+        });
         match job {
             Ok(Ok(outcome)) if outcome.code == 0 => add(&outcome.stdout, &mut ours),
             Ok(outcome) => return finish(outcome),

@@ -24,7 +24,7 @@ pub fn main(args: &Args) -> i32 {
         let start = now();
         let outcome = Job::new()
             .program(program.clone())
-            .output(Output::Capture)
+            .output(Output::Capture { tag: false })
             .run();
         jobs.push((now() - start) as f64);
         if !matches!(&outcome, Ok(outcome) if outcome.code == 0) {

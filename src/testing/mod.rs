@@ -1,4 +1,8 @@
-//! Ranks that are threads of one process, for tests and examples.
+//! Ranks that are threads of one process, for tests and examples; and, behind [`#[tercio::test]`](macro@crate::test), tests whose ranks are
+//! processes.
+#[cfg(feature = "derive")]
+pub(crate) mod harness;
+
 use crate::engine::{Engine, Settings};
 use crate::environment::Threading;
 use crate::environment::instance::Home;
