@@ -54,30 +54,32 @@ impl Probe {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: a call without pointers.
         check(unsafe { libc::ftruncate(fd.as_raw_fd(), SIZE as libc::off_t) })?;
-        Probe::map(0, fd)
+        Probe::map(0, fd, 0)
     }
 
-    /// Where this user's processes can open the mapping while side 0 lives.
+    /// What side 1 needs: where this user's processes can open the mapping while side 0 lives, and at which address it lies. Two
+    /// siblings on one core whose addresses differ are slower: the cache they share goes by them.
     pub fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+        let (process, fd) = (std::process::id(), self.fd.as_raw_fd());
+        format!("/proc/{process}/fd/{fd}@{}", self.base as usize)
     }
 
     /// Side 1: opens what side 0 made.
     pub fn open(path: &str) -> io::Result<Probe> {
-        Probe::map(
-            1,
-            OpenOptions::new().read(true).write(true).open(path)?.into(),
-        )
+        let (path, address) = path.split_once('@').unwrap_or((path, "0"));
+        let fd = OpenOptions::new().read(true).write(true).open(path)?.into();
+        Probe::map(1, fd, address.parse().unwrap_or(0))
     }
 
-    fn map(side: usize, fd: OwnedFd) -> io::Result<Probe> {
+    /// Maps the memory at this address, if there is room, or else anywhere.
+    fn map(side: usize, fd: OwnedFd, address: usize) -> io::Result<Probe> {
         let (protection, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_SHARED | libc::MAP_POPULATE,
         );
-        // SAFETY: a new mapping at an address of the kernel's choice, of a file of that size.
-        let base =
-            unsafe { libc::mmap(ptr::null_mut(), SIZE, protection, flags, fd.as_raw_fd(), 0) };
+        let wish = ptr::without_provenance_mut(address);
+        // SAFETY: a new mapping of a file of that size; without MAP_FIXED the address is a wish, and nothing is replaced.
+        let base = unsafe { libc::mmap(wish, SIZE, protection, flags, fd.as_raw_fd(), 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -170,7 +172,15 @@ impl Probe {
 
     /// L(n), and L0 for n = 8: half the round trip of n bytes with the flag in the last line of the message, in ns.
     pub fn slot_latency(&mut self, n: usize, round_trips: usize) -> f64 {
-        let (there, back) = (self.slots_of(0, n), self.slots_of(1, n));
+        match n {
+            8 => self.latency_of::<8>(n, round_trips),
+            _ => self.latency_of::<0>(n, round_trips),
+        }
+    }
+
+    /// `N` is the size where the compiler is to know it, as it does in a loop that sends one type; else 0.
+    fn latency_of<const N: usize>(&mut self, n: usize, round_trips: usize) -> f64 {
+        let (there, back) = (self.slots_of::<N>(0, n), self.slots_of::<N>(1, n));
         let mut number = self.slots;
         let each = if self.side == 0 {
             self.time(round_trips, || {
@@ -191,8 +201,15 @@ impl Probe {
 
     /// S(n), and S0 for n = 8: one way in a stream of such slots, ns a message.
     pub fn slot_stream(&mut self, n: usize, messages: usize) -> f64 {
-        let slots = self.slots_of(0, n);
-        let ring = slots.mask + 1;
+        match n {
+            8 => self.stream_of::<8>(n, messages),
+            _ => self.stream_of::<0>(n, messages),
+        }
+    }
+
+    fn stream_of<const N: usize>(&mut self, n: usize, messages: usize) -> f64 {
+        let slots = self.slots_of::<N>(0, n);
+        let ring = slots.mask() + 1;
         let mut number = self.slots;
         // SAFETY: a word of the first page, for as long as the mapping lives, which self outlives.
         let credit = unsafe { &*self.base.add(CREDIT).cast::<AtomicU64>() };
@@ -220,20 +237,13 @@ impl Probe {
         each
     }
 
-    fn slots_of(&mut self, direction: usize, n: usize) -> Slots {
+    fn slots_of<const N: usize>(&mut self, direction: usize, n: usize) -> Slots<N> {
         let private = self.private(n);
         // SAFETY: the direction's ring begins inside the mapping.
         let first = unsafe { self.base.add(WORDS + direction * RING) };
-        let count = if n <= 56 { 64 } else { 16 };
-        let stride = (n + 8).next_multiple_of(64);
-        assert!(stride * count <= RING);
-        Slots {
-            first,
-            private,
-            n,
-            stride,
-            mask: count as u64 - 1,
-        }
+        let slots = Slots { first, private, n };
+        assert!(slots.stride() * (slots.mask() as usize + 1) <= RING);
+        slots
     }
 
     /// P(n): half the round trip of a double copy through rings of this shape, in ns.
@@ -495,23 +505,38 @@ impl Ring {
     }
 }
 
-/// A direction's ring of slots for messages of n bytes, each with its number in its last word.
+/// A direction's ring of slots for messages of n bytes (`N`, if that is not 0), each with its number in its last word.
 #[derive(Clone, Copy)]
-struct Slots {
+struct Slots<const N: usize> {
     first: *mut u8,
     private: *mut u8,
     n: usize,
-    stride: usize,
-    mask: u64,
 }
 
-impl Slots {
+impl<const N: usize> Slots<N> {
+    #[inline(always)]
+    fn bytes(self) -> usize {
+        if N > 0 { N } else { self.n }
+    }
+
+    #[inline(always)]
+    fn stride(self) -> usize {
+        (self.bytes() + 8).next_multiple_of(64)
+    }
+
+    #[inline(always)]
+    fn mask(self) -> u64 {
+        if self.bytes() <= 56 { 63 } else { 15 }
+    }
+
     #[inline(always)]
     fn at(self, number: u64) -> (*mut u8, *const AtomicU64) {
         // SAFETY: the slots lie in their direction's ring (asserted where they are made), strides are whole lines.
         unsafe {
-            let slot = self.first.add((number & self.mask) as usize * self.stride);
-            (slot, slot.add(self.stride - 8).cast())
+            let slot = self
+                .first
+                .add((number & self.mask()) as usize * self.stride());
+            (slot, slot.add(self.stride() - 8).cast())
         }
     }
 
@@ -521,7 +546,7 @@ impl Slots {
         // SAFETY: the other side reads this slot only when the flag says so, and has read what was there before: it answered
         // or gave credit. The flag is only ever touched as an atomic while these slots are in use.
         unsafe {
-            copy(slot, self.private, self.n);
+            ptr::copy_nonoverlapping(self.private, slot, self.bytes());
             (*flag).store(number, Release); // pairs with the Acquire in take
         }
     }
@@ -532,23 +557,7 @@ impl Slots {
         // SAFETY: as in put; the flag says that the slot is written.
         unsafe {
             while (*flag).load(Acquire) != number {}
-            copy(self.private, slot, self.n);
-        }
-    }
-}
-
-/// A copy of n bytes; the smallest size is known to the compiler, as it is in a loop that sends one type.
-///
-/// # Safety
-/// As for `ptr::copy_nonoverlapping`.
-#[inline(always)]
-unsafe fn copy(target: *mut u8, source: *const u8, n: usize) {
-    // SAFETY: the caller's word.
-    unsafe {
-        if n == 8 {
-            ptr::copy_nonoverlapping(source, target, 8);
-        } else {
-            ptr::copy_nonoverlapping(source, target, n);
+            ptr::copy_nonoverlapping(slot, self.private, self.bytes());
         }
     }
 }
