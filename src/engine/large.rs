@@ -9,6 +9,7 @@ use crate::model::error::Result;
 use crate::model::{Envelope, Status};
 use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
 use crate::transport::shm::stream::{StreamTx, chunk};
+use crate::transport::shm::way::Way;
 use std::time::Instant;
 
 /// Streams that are lent to messages which may not be matched for long; the others go to matched ones only.
@@ -148,6 +149,12 @@ impl State {
         };
         let len = send.span.len();
         let step = chunk(len);
+        // The other rings are short.
+        let ways = (*stream == 0).then(|| &mut self.links[send.to].ways);
+        let mut ways = ways.filter(|_| send.span.contiguous_ptr().is_some());
+        if let (Some(ways), 0) = (&mut ways, *sent) {
+            ways.begin();
+        }
         let mut any = false;
         while *sent < len {
             let (room, free) = tx.room();
@@ -155,8 +162,16 @@ impl State {
             if n == 0 {
                 break;
             }
+            let (way, timed) = ways
+                .as_ref()
+                .map_or((Way::Around, false), |ways| ways.of_chunk(*sent / step));
+            // A piece cut short by the ring's end says little.
+            let began = (timed && n == step).then(Instant::now);
             // SAFETY: `n` bytes of the span, into `n` free bytes of the stream's ring, which the receiver does not read before `publish`.
-            unsafe { send.span.pack_shared(*sent, n, room) };
+            unsafe { send.span.pack_ring(*sent, n, room, way) };
+            if let (Some(ways), Some(began)) = (&mut ways, began) {
+                ways.took(way, n, began.elapsed());
+            }
             tx.publish(n);
             *sent += n;
             self.waiter.wake(send.to);

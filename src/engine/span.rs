@@ -5,6 +5,7 @@ use crate::model::datatype::Strided;
 use crate::model::{Basic, Layout, TypeCode};
 use crate::transport::shm::cells::Window;
 use crate::transport::shm::copy;
+use crate::transport::shm::way::Way;
 use std::sync::Arc;
 
 /// Memory to send from.
@@ -175,6 +176,20 @@ impl SendSpan {
         match &self.strided {
             // SAFETY: by the contract of this function.
             None => unsafe { copy::to_shared(self.ptr.add(at), out, len) },
+            // SAFETY: by the contract of this function.
+            Some(_) => unsafe { self.pack(at, len, out) },
+        }
+    }
+
+    /// As [`SendSpan::pack`], into a staging ring.
+    ///
+    /// # Safety
+    /// As for [`SendSpan::pack`].
+    #[inline]
+    pub(crate) unsafe fn pack_ring(&self, at: usize, len: usize, out: *mut u8, way: Way) {
+        match &self.strided {
+            // SAFETY: by the contract of this function.
+            None => unsafe { copy::to_ring(self.ptr.add(at), out, len, way) },
             // SAFETY: by the contract of this function.
             Some(_) => unsafe { self.pack(at, len, out) },
         }

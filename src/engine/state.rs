@@ -9,6 +9,7 @@ use crate::job::Segment;
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Status};
+use crate::transport::shm::way::Ways;
 use crate::transport::shm::{Arrival, LaneRx, LaneTx, SingleCopy, SlotHead, StreamTx};
 use crate::wait::Waiter;
 use core::sync::atomic::Ordering;
@@ -45,6 +46,8 @@ pub(super) struct Link {
     /// Pushed to since the last full fence.
     pub(super) dirty: bool,
     pub(super) wish: super::large::Wish,
+    /// How the first staging stream is filled for the peer.
+    pub(super) ways: Ways,
 }
 
 /// One of this rank's staging streams.
@@ -124,6 +127,7 @@ impl State {
             received: 0,
             dirty: false,
             wish: Default::default(),
+            ways: Ways::default(),
         });
         State {
             links: links.collect(),

@@ -1,4 +1,5 @@
 //! Copies into memory that another core reads next.
+use super::way::Way;
 
 /// From here on a copy into shared memory goes around the cache: the ring was read by the other core last time, so ordinary stores would
 /// first fetch its lines back (8 GB/s near, 2 GB/s far), and the reader would then find them dirty in our cache. Measured with a ring of 256 KiB
@@ -91,6 +92,20 @@ pub(crate) unsafe fn to_shared(from: *const u8, to: *mut u8, len: usize) {
     } else {
         // SAFETY: the caller's promise.
         unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
+    }
+}
+
+/// [`to_shared`], by the way that was chosen for a staging ring.
+///
+/// # Safety
+/// As for [`to_shared`].
+#[inline]
+pub(crate) unsafe fn to_ring(from: *const u8, to: *mut u8, len: usize, way: Way) {
+    match way {
+        // SAFETY: the caller's promise.
+        Way::Around => unsafe { to_shared(from, to, len) },
+        // SAFETY: the caller's promise; the loop is the same for both directions.
+        Way::Through => unsafe { from_shared(from, to, len) },
     }
 }
 

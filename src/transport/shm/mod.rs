@@ -9,6 +9,7 @@ pub(crate) mod lane;
 mod memory;
 pub(crate) mod single_copy;
 pub(crate) mod stream;
+pub(crate) mod way;
 
 #[cfg(all(test, loom))]
 mod loom_models;
