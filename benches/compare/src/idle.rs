@@ -85,22 +85,28 @@ pub struct Memory {
 
 impl Memory {
     pub fn now() -> Memory {
-        let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-        let kib = |name: &str| -> u64 {
-            text.lines()
-                .filter_map(|line| line.strip_prefix(name))
-                .filter_map(|rest| {
-                    rest.trim_start_matches(':')
-                        .split_whitespace()
-                        .next()?
-                        .parse::<u64>()
-                        .ok()
-                })
-                .sum()
-        };
+        // A memory file's pages that only this process maps count as private too; those are counted as the file's blocks.
+        let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let mut of_a_file = false;
+        let (mut private, mut proportional) = (0, 0);
+        for line in text.lines() {
+            let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let Some(name) = name.strip_suffix(':') else {
+                of_a_file = rest.contains("/memfd:");
+                continue;
+            };
+            let kib = || rest.split_whitespace().next()?.parse::<u64>().ok();
+            match name {
+                "Private_Clean" | "Private_Dirty" if !of_a_file => {
+                    private += kib().unwrap_or_default();
+                }
+                "Pss" => proportional += kib().unwrap_or_default(),
+                _ => {}
+            }
+        }
         Memory {
-            private: 1024 * (kib("Private_Clean") + kib("Private_Dirty")),
-            proportional: 1024 * kib("Pss"),
+            private: 1024 * private,
+            proportional: 1024 * proportional,
         }
     }
 
