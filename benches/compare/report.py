@@ -175,13 +175,12 @@ class Table:
                 self.measured(13, f"{what}, {ranks} ranks", f"{op}/{size}/{ranks}", (None, 0.8, None), (1.3, None, None))
         alone = self.cell("latency/8/2").get("tercio")
         for ranks in RANKS_ON_FEW:
-            cell = self.cell(f"latency/8/{ranks}")
-            ours = middle(cell.get("tercio"), "any")
-            # Two ranks alone, wherever the cores sat: the others' cell knows no placement either.
-            bound = statistics.median(s[1] for s in alone) if alone else None
-            if ours and bound:
-                self.add(14, f"8 B between 2 of {ranks} ranks, against 2 alone", "any", ours, bound, (ours / bound,) * 3,
-                         *self.peer(cell, "any"), (2, None, None), (1.2, None, None))
+            for where in ("near", "far"):
+                cell = self.cell(f"latency/8/{ranks}")
+                ours, bound = middle(cell.get("tercio"), where), middle(alone, where)
+                if ours and bound:
+                    self.add(14, f"8 B between 2 of {ranks} ranks, against 2 alone", where, ours, bound, (ours / bound,) * 3,
+                             *self.peer(cell, where), (2, None, None), (1.2, None, None))
 
     def single(self):
         single = self.store["single"]

@@ -143,7 +143,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// The engine of local rank `rank` over `segment`. The rank counts as awake from here on.
     pub(crate) fn new(segment: Arc<Segment>, rank: usize, settings: Settings) -> Result<Engine> {
-        let waiter = Arc::new(Waiter::new(&segment, rank, settings.wait));
+        let waiter = Arc::new(Waiter::new(&segment, rank, settings.wait, settings.spread));
         let state = State::new(segment.clone(), rank, waiter.clone(), settings);
         let control = segment.control();
         control.set_state(rank, RankState::Active);

@@ -10,6 +10,8 @@ use crate::wait::WaitMode;
 pub(crate) struct Settings {
     pub(crate) level: ThreadLevel,
     pub(crate) wait: WaitMode,
+    /// Whether a rank that waits chooses its core, where ranks share cores: threads that play ranks do not.
+    pub(crate) spread: bool,
     pub(crate) single_copy: SingleCopyMode,
 }
 
@@ -19,16 +21,18 @@ impl Settings {
         Settings {
             level,
             wait: WaitMode::Auto,
+            spread: false,
             single_copy: SingleCopyMode::Auto,
         }
     }
 
-    /// The settings that `TERCIO_WAIT` and `TERCIO_SINGLE_COPY` ask for. `lookup` gives a variable's value.
+    /// The settings of a process, as `TERCIO_WAIT` and `TERCIO_SINGLE_COPY` ask for them. `lookup` gives a variable's value.
     pub(crate) fn from_variables(
         level: ThreadLevel,
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Settings> {
         let mut settings = Settings::new(level);
+        settings.spread = true;
         let read = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let refuse = |name: &str, value: &str, allowed: &str| {
             Error::new(

@@ -17,15 +17,34 @@ pub(crate) fn allowed() -> io::Result<Vec<usize>> {
         .collect())
 }
 
+/// The processor that the calling thread runs on at this moment.
+pub(crate) fn current() -> Option<usize> {
+    // SAFETY: a call without arguments.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+/// Moves the calling thread to processor `cpu`, which stays free to leave it: afterwards it may run on `allowed` again.
+pub(crate) fn move_to(cpu: usize, allowed: &[usize]) -> io::Result<()> {
+    bind(cpu)?;
+    restrict(allowed)
+}
+
 /// Keeps the calling thread, and what it starts from here on, on processor `cpu`.
 pub(crate) fn bind(cpu: usize) -> io::Result<()> {
-    if cpu >= MOST {
+    restrict(&[cpu])
+}
+
+/// Keeps the calling thread, and what it starts from here on, on these processors.
+fn restrict(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|&cpu| cpu >= MOST) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    // SAFETY: an all-zero `cpu_set_t` is the empty set, and `cpu` is below its size.
+    // SAFETY: an all-zero `cpu_set_t` is the empty set, and each processor is below its size.
     let set = unsafe {
         let mut set: libc::cpu_set_t = core::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        for &cpu in cpus {
+            libc::CPU_SET(cpu, &mut set);
+        }
         set
     };
     // SAFETY: `set` is valid for reads of its size.

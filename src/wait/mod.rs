@@ -2,6 +2,7 @@
 //!
 //! Uses the segment's control words and the futex calls; must never know messages. README.md has the protocols and the proofs.
 
+mod home;
 mod policy;
 mod sleep;
 mod turn;
@@ -17,6 +18,7 @@ use crate::job::Segment;
 use crate::job::segment::Word;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
+use home::Home;
 use policy::{Course, Policy, Step};
 use std::sync::Arc;
 
@@ -32,11 +34,14 @@ pub(crate) struct Waiter {
     words: Vec<Word<AtomicU32>>,
     rank: usize,
     policy: Policy,
+    /// Where it waits if ranks share cores.
+    home: Option<Home>,
 }
 
 impl Waiter {
-    /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped.
-    pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode) -> Waiter {
+    /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped. `spread`: the rank is a process, which waits
+    /// on a core of its turn where ranks share cores.
+    pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode, spread: bool) -> Waiter {
         segment.control().awake().fetch_add(1, Ordering::Relaxed);
         Waiter {
             words: (0..segment.ranks())
@@ -45,6 +50,7 @@ impl Waiter {
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
+            home: Home::of(rank, segment.ranks()).filter(|_| spread),
         }
     }
 
@@ -159,6 +165,9 @@ impl Spell<'_> {
             Step::Yield { look: full } => {
                 if full {
                     look();
+                    if let Some(home) = &self.waiter.home {
+                        home.go();
+                    }
                 }
                 std::thread::yield_now();
             }
@@ -178,8 +187,8 @@ mod tests {
     fn pair(mode: WaitMode) -> (Arc<Segment>, Waiter, Waiter) {
         let segment = Arc::new(Segment::private(2).unwrap());
         let (a, b) = (
-            Waiter::new(&segment, 0, mode),
-            Waiter::new(&segment, 1, mode),
+            Waiter::new(&segment, 0, mode, false),
+            Waiter::new(&segment, 1, mode, false),
         );
         (segment, a, b)
     }
