@@ -96,3 +96,12 @@ pub type Count = i32;
 
 /// What a message carries beside its elements, and a receive may ask for: 0 to `i32::MAX`.
 pub type Tag = i32;
+
+/// The code in the documents is compiled and run with the other examples.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../docs/coming-from-rsmpi.md")]
+    struct ComingFromRsmpi;
+    #[doc = include_str!("../docs/guide.md")]
+    struct Guide;
+}
