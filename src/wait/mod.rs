@@ -50,7 +50,7 @@ impl Waiter {
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
-            home: Home::of(rank, segment.ranks()).filter(|_| spread),
+            home: spread.then(|| Home::of(rank, segment.ranks())).flatten(),
         }
     }
 
