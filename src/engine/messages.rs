@@ -49,10 +49,8 @@ impl Engine {
             Some((world, envelope)) => state.start_send(world, envelope, span, mode, site)?,
             None => None,
         };
-        let request =
-            request.unwrap_or_else(|| state.requests.add(Request::Complete(Ok(Status::EMPTY))));
         self.leave(state, completed);
-        Ok(request)
+        Ok(request.unwrap_or(RequestId::COMPLETE))
     }
 
     /// Blocking receive; `tag` `None` is any.
@@ -108,7 +106,7 @@ impl Engine {
             .wanted(&mut state, comm, from, tag, Call::Receive, site)?
             .is_none()
         {
-            return Ok(state.requests.add(Request::Complete(Ok(Status::EMPTY))));
+            return Ok(RequestId::COMPLETE);
         }
         let completed = state.requests.completed;
         // What has arrived so far came before this receive was posted; the order of arrival across sources is as it was.

@@ -84,6 +84,9 @@ pub(crate) enum SendMode {
 pub(crate) struct RequestId(u64);
 
 impl RequestId {
+    /// An operation that was over when its call returned, with an empty status: it has no entry.
+    pub(super) const COMPLETE: RequestId = RequestId(u32::MAX as u64);
+
     #[inline]
     pub(crate) fn new(index: u32, generation: u32) -> RequestId {
         RequestId(u64::from(generation) << 32 | u64::from(index))
@@ -99,7 +102,7 @@ impl RequestId {
         (self.0 >> 32) as u32
     }
 
-    /// A number that no other request of this rank has at the same time.
+    /// A number that no other operation under way of this rank has at the same time.
     pub(crate) fn number(self) -> u64 {
         self.0
     }

@@ -233,7 +233,7 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
     }
 }
 
-// SAFETY: a number that no other request has while this one is alive.
+// SAFETY: a number that no other operation under way has.
 unsafe impl<'a, D: ?Sized, S: Scope<'a>> AsRaw for Request<'a, D, S> {
     type Raw = MPI_Request;
     fn as_raw(&self) -> MPI_Request {
