@@ -3,6 +3,16 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// The first failure of a job: which rank, on which host, why, and what it did last.
+///
+/// ```no_run
+/// use tercio::launch::{Job, Output, Program};
+///
+/// tercio::launch::role();
+/// let program = Program::new("sh", 2).args(["-c", "exit $TERCIO_RANK"]);
+/// let verdict = Job::new().program(program).output(Output::Capture { tag: false }).run().unwrap().verdict.unwrap();
+/// assert!(verdict.text().contains("rank 1 of 2 exited with code 1"));
+/// assert!(verdict.json().starts_with('{'));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub(super) text: String,

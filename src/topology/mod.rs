@@ -54,6 +54,15 @@ pub type SystemCommunicator = SimpleCommunicator;
 pub type UserCommunicator = SimpleCommunicator;
 
 /// Orders the members of a new communicator; see [`Communicator::split_by_color_with_key`].
+///
+/// ```
+/// use tercio::{topology::{Color, Key}, traits::*};
+/// tercio::testing::ranks(2, |world| {
+///     let last_first: Key = -world.rank();
+///     let turned = world.split_by_color_with_key(Color::with_value(0), last_first).unwrap();
+///     assert_eq!(turned.rank(), 1 - world.rank());
+/// });
+/// ```
 pub type Key = i32;
 
 /// Something with a communicator.
@@ -123,6 +132,13 @@ impl Color {
 }
 
 /// How two communicators compare; see [`Communicator::compare`].
+///
+/// ```
+/// use tercio::{topology::CommunicatorRelation, traits::*};
+/// let universe = tercio::initialize().unwrap();
+/// let world = universe.world();
+/// assert_eq!(world.compare(&world.duplicate()), CommunicatorRelation::Congruent);
+/// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum CommunicatorRelation {
     /// The same communicator.
