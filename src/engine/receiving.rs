@@ -1,7 +1,7 @@
 //! Receives: what an arrival does, how payloads reach the user's memory, what is checked on the way.
 use super::matching::{Payload, Unexpected};
 use super::protocol::{self, CTS, EAGER_COST, Offer, Source};
-use super::requests::{Receive, RecvPhase, State as Request};
+use super::requests::{Receive, RecvPhase};
 use super::state::{State, corrupt};
 use super::{Peer, RecvSpan, RequestId};
 use crate::model::error::Result;
@@ -206,7 +206,7 @@ impl State {
             _ => None,
         };
         let (context, tag) = (receive.context, receive.tag);
-        let id = self.requests.add(Request::Receive(Box::new(receive)));
+        let id = self.requests.add_receive(receive);
         match self.contexts.of(context).take_unexpected(from, tag) {
             Some(unexpected) => self.deliver(id, unexpected)?,
             None => self.contexts.of(context).post(from, tag, id),

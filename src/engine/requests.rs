@@ -4,6 +4,7 @@ use super::{Peer, RecvSpan, RequestId, SendMode, SendSpan};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Site, Status};
 use crate::transport::shm::StreamRx;
+use core::mem::MaybeUninit;
 
 /// How far a send has come.
 #[derive(Debug)]
@@ -79,10 +80,14 @@ struct Entry {
     state: State,
 }
 
+/// Rooms of receives that are kept for the next ones: a window of them is posted and completed without the allocator.
+const SPARE: usize = 64;
+
 /// All requests of a rank.
 pub(super) struct Requests {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    spare: Vec<Box<MaybeUninit<Receive>>>,
     /// Counts requests that became complete, and whatever else other threads of the rank may wait for.
     pub(super) completed: u64,
 }
@@ -92,6 +97,7 @@ impl Requests {
         Requests {
             entries: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
             completed: 0,
         }
     }
@@ -111,6 +117,19 @@ impl Requests {
                 RequestId::new(self.entries.len() as u32 - 1, 0)
             }
         }
+    }
+
+    /// Adds a receive, in a room that another one has left if there is one.
+    pub(super) fn add_receive(&mut self, receive: Receive) -> RequestId {
+        let receive = match self.spare.pop() {
+            None => Box::new(receive),
+            Some(mut room) => {
+                room.write(receive);
+                // SAFETY: just written; a `MaybeUninit` has the layout of what it may hold.
+                unsafe { Box::from_raw(Box::into_raw(room).cast()) }
+            }
+        };
+        self.add(State::Receive(receive))
     }
 
     /// The request's state; `None` for an id that is stale or was never given out.
@@ -136,8 +155,23 @@ impl Requests {
 
     pub(super) fn complete(&mut self, id: RequestId, result: Result<Status>) {
         if let Some(state) = self.get(id) {
-            *state = State::Complete(result);
+            let before = core::mem::replace(state, State::Complete(result));
             self.completed += 1;
+            if let State::Receive(receive) = before {
+                self.keep_room(receive);
+            }
+        }
+    }
+
+    #[inline]
+    fn keep_room(&mut self, receive: Box<Receive>) {
+        if self.spare.len() < SPARE {
+            let receive = Box::into_raw(receive);
+            // SAFETY: owned, and never used as a receive again; a `MaybeUninit` of the same layout needs nothing of what was in it.
+            unsafe {
+                receive.drop_in_place();
+                self.spare.push(Box::from_raw(receive.cast()));
+            }
         }
     }
 
