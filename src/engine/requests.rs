@@ -87,6 +87,7 @@ const SPARE: usize = 64;
 pub(super) struct Requests {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    #[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
     spare: Vec<Box<MaybeUninit<Receive>>>,
     /// Counts requests that became complete, and whatever else other threads of the rank may wait for.
     pub(super) completed: u64,
