@@ -45,10 +45,8 @@ const CONTROL: &str = "TERCIO_CONTROL_FD";
 /// Runs the guard or the agent of a job if this process was started to be one; returns otherwise.
 ///
 /// ```
-/// fn main() {
-///     tercio::launch::role();
-///     // what the program does, starting jobs if it wants to
-/// }
+/// tercio::launch::role(); // the first line of main
+/// // what the program does, starting jobs if it wants to
 /// ```
 ///
 /// It must be the first line of `main`, before any thread is started: the guard forks the agent while it has one
