@@ -77,9 +77,10 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
     }
     let join = || {
         let membership = Arc::new(Membership::join()?);
+        membership.is_on_one_host()?;
         membership.note_panics();
         let settings = Settings::from_variables(level, |name| std::env::var(name).ok())?;
-        let engine = Engine::new(membership.segment().clone(), membership.rank(), settings)?;
+        let engine = Engine::new(membership.segment().clone(), membership.local(), settings)?;
         Rank::new(engine, Home::Process(membership))
     };
     let rank = join();

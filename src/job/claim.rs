@@ -1,11 +1,11 @@
 //! Becoming the rank that the environment says: one process only, known to the agent from then on.
 use super::identity::{self, Identity, join};
-use super::{Control, FailureKind, RankState, Segment, leave, lifeline};
+use super::{Control, Exchange, FailureKind, RankState, Segment, leave, lifeline};
 use crate::model::error::Result;
 use crate::sys::{cma, fd, process};
 use core::sync::atomic::Ordering;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a claimant sends to its agent, together with its end of the lifeline and its own pidfd.
 pub(crate) const CLAIM: &[u8] = b"tercio claim 1";
@@ -13,7 +13,12 @@ pub(crate) const CLAIM: &[u8] = b"tercio claim 1";
 /// This process as a member of a job: the segment, and which rank it is there.
 pub(crate) struct Membership {
     segment: Arc<Segment>,
+    /// Its number in the world.
     rank: usize,
+    /// Its index in the segment.
+    local: usize,
+    /// This rank's side of what ranks publish, until somebody takes it.
+    exchange: Mutex<Option<Exchange>>,
     /// Whether there is nobody but this process.
     alone: bool,
 }
@@ -43,9 +48,12 @@ impl Membership {
             .claimed_cores()
             .store(1, Ordering::Relaxed);
         segment.control().set_state(0, RankState::Active);
+        let exchange = Exchange::new(segment.clone(), 0, None);
         Ok(Membership {
             segment,
             rank: 0,
+            local: 0,
+            exchange: Mutex::new(Some(exchange)),
             alone: true,
         })
     }
@@ -63,11 +71,20 @@ impl Membership {
         let segment =
             fd::inherited(identity.segment).map_err(|_| closed(&identity, identity::SEGMENT_FD))?;
         let segment = Segment::attach(segment)?;
-        if segment.ranks() != size {
+        let directory = segment.directory();
+        if directory.world() != size {
             return Err(join(format!(
-                "{}={size}, but the job's segment is for {} ranks; only `tercio run` sets it",
+                "{}={size}, but the job has {} ranks; only `tercio run` sets it",
                 identity::SIZE,
-                segment.ranks()
+                directory.world()
+            )));
+        }
+        let place = directory.place(rank);
+        let local = place.local as usize;
+        if place.host != directory.here() || local >= segment.ranks() {
+            return Err(join(format!(
+                "{}={rank}, but rank {rank} of job {job} is on another host; only `tercio run` sets it",
+                identity::RANK
             )));
         }
         let control = segment.control();
@@ -77,7 +94,7 @@ impl Membership {
         );
         if let Err(other) =
             control
-                .claim(rank)
+                .claim(local)
                 .compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire)
         {
             return Err(join(format!(
@@ -88,10 +105,10 @@ impl Membership {
                 identity::RANK
             )));
         }
-        if control.state(rank).is_gone() {
+        if control.state(local).is_gone() {
             return Err(join(format!(
                 "rank {rank} of job {job} {}; a program that joins a job must be started before its rank's first process ends",
-                control.state(rank).words()
+                control.state(local).words()
             )));
         }
         let claim =
@@ -106,10 +123,14 @@ impl Membership {
         lifeline::hold(lifeline).map_err(|error| {
             join(format!("rank {rank} cannot start its lifeline thread ({error}); raise the limit of processes (`ulimit -u`)"))
         })?;
-        control.set_state(rank, RankState::Active);
+        control.set_state(local, RankState::Active);
+        let segment = Arc::new(segment);
+        let exchange = Exchange::new(segment.clone(), rank, Some(claim));
         Ok(Membership {
-            segment: Arc::new(segment),
+            segment,
             rank,
+            local,
+            exchange: Mutex::new(Some(exchange)),
             alone: false,
         })
     }
@@ -122,8 +143,38 @@ impl Membership {
         self.segment.control()
     }
 
+    /// Its number among all ranks of the job.
     pub(crate) fn rank(&self) -> usize {
         self.rank
+    }
+
+    /// Whether all ranks of the job can be reached from here.
+    ///
+    /// # Errors
+    /// A sentence if some are on other hosts.
+    pub(crate) fn is_on_one_host(&self) -> Result<()> {
+        match self.segment.directory().hosts() {
+            1 => Ok(()),
+            hosts => Err(join(format!(
+                "rank {} is one of {} on {hosts} hosts, and this version carries messages inside one host only; give it one host, or run \
+                 programs there that send none",
+                self.rank,
+                self.segment.directory().world()
+            ))),
+        }
+    }
+
+    /// Its index in its host's segment.
+    pub(crate) fn local(&self) -> usize {
+        self.local
+    }
+
+    /// This rank's side of what ranks publish for each other; whoever comes first gets it.
+    pub(crate) fn exchange(&self) -> Option<Exchange> {
+        self.exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Ends the job because of this rank: records why, raises the abort word and ends this process at once with `code`.
@@ -132,7 +183,7 @@ impl Membership {
             // Nobody else will tell; a panic has told for itself.
             eprintln!("tercio: {text}");
         }
-        self.control().record_failure(self.rank, kind, code, text);
+        self.control().record_failure(self.local, kind, code, text);
         self.control().raise_abort();
         process::exit_now(code)
     }
@@ -149,7 +200,7 @@ impl Membership {
         let me = self.clone();
         let next = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            me.control().record_panic(me.rank, &panic_record(info));
+            me.control().record_panic(me.local, &panic_record(info));
             next(info);
         }));
     }
@@ -215,7 +266,9 @@ mod tests {
         let first = Membership::claim(identity(&segment, rank, 1)).unwrap();
         assert_eq!((first.rank(), first.alone), (1, false));
         assert_eq!(segment.control().state(1), RankState::Active);
-        let packet = fd::receive_descriptors(agent.as_fd()).unwrap().unwrap();
+        let packet = fd::receive_descriptors(agent.as_fd(), 256)
+            .unwrap()
+            .unwrap();
         assert_eq!(packet.bytes, CLAIM);
         assert_eq!(packet.sender.unwrap().0, process::id());
         assert_eq!(

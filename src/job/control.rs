@@ -25,7 +25,7 @@ pub(crate) enum RankState {
 }
 
 impl RankState {
-    fn from_word(word: u32) -> RankState {
+    pub(super) fn from_word(word: u32) -> RankState {
         match word {
             1 => RankState::Active,
             2 => RankState::Finalized,
@@ -212,10 +212,11 @@ impl<'s> Control<'s> {
         }
     }
 
-    /// Wakes every rank that sleeps, so that it looks at the abort word and the departures.
+    /// Wakes every rank that sleeps, so that it looks at the abort word, the departures and the directory.
     pub(crate) fn wake_all(&self) {
         // SeqCst fence: pairs with the sleeper's between announcing and its last look; see wait/README.md.
         core::sync::atomic::fence(Ordering::SeqCst);
+        self.segment.directory().changed();
         for rank in 0..self.ranks() {
             let word = self.sleep_word(rank);
             let seen = word.load(Ordering::Relaxed);

@@ -9,6 +9,7 @@
 //! lanes           [dst][src]: slots, then a byte ring                                                      (sparse)
 //! streams         [rank][k]: head line, tail line, staging ring                                            (sparse)
 //! cells           [block]: header page, a control page a rank, buffers a rank                                              (sparse)
+//! directory       head, the world's members, records: see job/README.md                                                    (sparse)
 //! ```
 //!
 //! The file is sparse: only what is used takes memory. Everything shared is either an atomic or copied as raw bytes.
@@ -20,7 +21,7 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
@@ -49,6 +50,25 @@ pub(crate) const STREAM: usize = PAGE + STREAM_RING;
 pub(crate) const CELL_BLOCKS: usize = 64;
 /// A rank's part of a cell block: a control page and its buffers. What is inside them: transport/shm/cells.rs.
 pub(crate) const CELL_AREA: usize = 256 * 1024;
+
+/// Ranks of a world, on all its hosts.
+pub(crate) const MAX_RANKS: usize = 64 * 1024;
+/// Bytes of the directory: address space; what is not written takes no memory.
+pub(crate) const DIRECTORY: usize = 64 << 20;
+
+/// Offsets inside the directory.
+pub(crate) mod directory {
+    use super::{MAX_RANKS, PAGE};
+    pub(crate) const WORLD: usize = 0;
+    pub(crate) const HOSTS: usize = 4;
+    pub(crate) const HERE: usize = 8;
+    pub(crate) const FILLED: usize = 12;
+    pub(crate) const CHANGES: usize = 128;
+    pub(crate) const MEMBERS: usize = PAGE;
+    /// A member: host, index in that host's segment, state, room.
+    pub(crate) const MEMBER: usize = 16;
+    pub(crate) const RECORDS: usize = MEMBERS + MAX_RANKS * MEMBER;
+}
 
 /// Wait records of a rank, one for each blocked thread.
 pub(crate) const WAIT_RECORDS: usize = 8;
@@ -109,6 +129,7 @@ pub(crate) struct Map {
     lanes: usize,
     streams: usize,
     cells: usize,
+    directory: usize,
     total: usize,
 }
 
@@ -126,7 +147,8 @@ impl Map {
         let lanes = credits + pages(ranks * ranks * LINE);
         let streams = lanes + ranks * ranks * LANE;
         let cells = streams + ranks * STREAMS * STREAM;
-        let total = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
+        let directory = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
+        let total = directory + DIRECTORY;
         Map {
             ranks,
             counters,
@@ -135,6 +157,7 @@ impl Map {
             lanes,
             streams,
             cells,
+            directory,
             total,
         }
     }
@@ -209,6 +232,11 @@ impl Map {
         self.cell_block(block) + PAGE + member * PAGE
     }
 
+    /// The directory of the job's ranks.
+    pub(crate) const fn directory(&self) -> usize {
+        self.directory
+    }
+
     /// The buffers of member `member` in a cell block: `CELL_AREA - PAGE` bytes.
     pub(crate) const fn cell_buffers(&self, block: usize, member: usize) -> usize {
         assert!(member < self.ranks);
@@ -236,13 +264,15 @@ mod tests {
             assert!(map.cell_buffers(0, last) + CELL_AREA - PAGE <= map.cell_block(1));
             assert_eq!(
                 map.cell_buffers(CELL_BLOCKS - 1, last) + CELL_AREA - PAGE,
-                map.total()
+                map.directory()
             );
+            assert_eq!(map.directory() + DIRECTORY, map.total());
             for offset in [
                 map.site_table(last),
                 map.lane(last, last),
                 map.stream(last, 0),
                 map.cell_buffers(1, last),
+                map.directory(),
             ] {
                 assert!(offset % PAGE == 0);
             }

@@ -1,7 +1,9 @@
-//! Who am I: identity, wire-up, the segments and their control page.
+//! Who am I: identity, wire-up, the segments and their control page. README.md says how ranks learn of each other.
 
 pub(crate) mod claim;
 pub(crate) mod control;
+pub(crate) mod directory;
+pub(crate) mod exchange;
 pub(crate) mod identity;
 pub(crate) mod layout;
 pub(crate) mod leave;
@@ -10,4 +12,5 @@ pub(crate) mod segment;
 
 pub(crate) use claim::Membership;
 pub(crate) use control::{Control, FailureKind, RankState};
+pub(crate) use exchange::Exchange;
 pub(crate) use segment::Segment;

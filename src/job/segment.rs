@@ -1,4 +1,5 @@
 //! The memory that the ranks of one host share.
+use super::directory::Place;
 use super::layout::{self, Map, PAGE};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
@@ -8,7 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::MmapRaw;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A mapped segment. It hands out references to atomics and raw pointers, never a `&mut` or `&[u8]` to memory that others write.
 pub(crate) struct Segment {
@@ -16,6 +17,8 @@ pub(crate) struct Segment {
     layout: Map,
     /// `None` for a segment that only threads of this process share.
     fd: Option<OwnedFd>,
+    /// Where the directory's next record goes, in units of 8 bytes, for the one process that writes there.
+    directory_end: Mutex<u32>,
 }
 
 // SAFETY: the mapping lives as long as the value, and all access to it goes through atomics or raw copies whose protocols order them.
@@ -64,9 +67,11 @@ impl Segment {
             map,
             layout,
             fd: Some(fd),
+            directory_end: Mutex::new(0),
         };
         segment.reserve(0, layout.always())?;
         segment.write_header();
+        segment.settle_here()?;
         Ok(segment)
     }
 
@@ -79,8 +84,10 @@ impl Segment {
             map,
             layout,
             fd: None,
+            directory_end: Mutex::new(0),
         };
         segment.write_header();
+        segment.settle_here()?;
         Ok(segment)
     }
 
@@ -132,6 +139,7 @@ impl Segment {
             map,
             layout,
             fd: Some(fd),
+            directory_end: Mutex::new(0),
         })
     }
 
@@ -144,6 +152,14 @@ impl Segment {
             return Err(Error::new(ErrorClass::Arg, text));
         }
         Ok(Map::new(ranks))
+    }
+
+    /// All ranks of the job are here, until somebody says otherwise.
+    fn settle_here(&self) -> Result<()> {
+        let places: Vec<Place> = (0..self.ranks() as u32)
+            .map(|local| Place { host: 0, local })
+            .collect();
+        self.directory().settle(&places, 0)
     }
 
     fn write_header(&self) {
@@ -159,6 +175,13 @@ impl Segment {
         // Release: pairs with whatever hands the segment to other threads or processes (fork, thread start).
         self.u64(layout::header::MAGIC)
             .store(layout::MAGIC, Ordering::Release);
+    }
+
+    /// Where the directory's next record goes; whoever holds this is its one writer.
+    pub(super) fn directory_cursor(&self) -> MutexGuard<'_, u32> {
+        self.directory_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn layout(&self) -> &Map {

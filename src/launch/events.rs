@@ -8,6 +8,8 @@ use super::teardown;
 use super::verdict::{Cause, signal_name};
 use super::wire::{Order, PACKET, Report, Stream};
 use crate::job::claim::CLAIM;
+use crate::job::directory::Record;
+use crate::job::exchange::{self, Request};
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process::{self, Change, Exit};
 use std::io;
@@ -160,11 +162,11 @@ impl Agent {
         }
     }
 
-    /// A claimant introduces itself.
+    /// A rank says something over its claim socket: first who it is, then what it publishes.
     pub(super) fn take_claim(&mut self, number: usize) {
         let rank = &mut self.ranks[number];
         let Some(socket) = &rank.claim else { return };
-        let packet = match fd::receive_descriptors(socket.as_fd()) {
+        let packet = match fd::receive_descriptors(socket.as_fd(), exchange::PACKET) {
             Ok(Some(packet)) => packet,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Nobody can claim it any more.
@@ -173,10 +175,21 @@ impl Agent {
                 return;
             }
         };
+        let Some((pid, _)) = packet.sender else {
+            return;
+        };
+        match &rank.claimant {
+            None => self.introduce(number, pid, packet),
+            Some(claimant) if claimant.pid == pid => self.serve(number, &packet.bytes),
+            Some(_) => {}
+        }
+    }
+
+    /// A claimant introduces itself.
+    fn introduce(&mut self, number: usize, pid: u32, packet: fd::Packet) {
+        let rank = &mut self.ranks[number];
         let mut descriptors = packet.descriptors.into_iter();
-        let (Some(lifeline), Some(claimant), Some((pid, _))) =
-            (descriptors.next(), descriptors.next(), packet.sender)
-        else {
+        let (Some(lifeline), Some(claimant)) = (descriptors.next(), descriptors.next()) else {
             return;
         };
         // The kernel vouches for the sender's number; the descriptor must mean the same process, or one that a wrapper has waited for
@@ -192,7 +205,30 @@ impl Agent {
             _lifeline: lifeline,
             ended,
         });
-        rank.claim = None;
+    }
+
+    /// A rank publishes something, or asks for the secret.
+    fn serve(&mut self, number: usize, packet: &[u8]) {
+        match Request::decode(packet) {
+            Some(Request::Put { key, value }) => self.publish(Record {
+                rank: number as u32,
+                key,
+                value,
+            }),
+            Some(Request::Secret) => {
+                if let Some(socket) = &self.ranks[number].claim {
+                    let _ = fd::send(socket.as_fd(), Request::answer(None), false);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Puts a record into this host's directory.
+    fn publish(&mut self, record: Record) {
+        if let Err(error) = self.segment.directory().append(&record) {
+            self.note(error.to_string());
+        }
     }
 
     /// Processes have ended: of each the rank, and whether it was a claimant that is not our child.

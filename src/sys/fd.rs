@@ -256,9 +256,9 @@ pub(crate) struct Packet {
     pub(crate) sender: Option<(u32, u32)>,
 }
 
-/// Receives one packet of at most 256 bytes with its descriptors, without waiting. `None` at the end of the stream.
-pub(crate) fn receive_descriptors(fd: BorrowedFd<'_>) -> io::Result<Option<Packet>> {
-    let mut bytes = vec![0_u8; 256];
+/// Receives one packet of at most `most` bytes with its descriptors, without waiting. `None` at the end of the stream.
+pub(crate) fn receive_descriptors(fd: BorrowedFd<'_>, most: usize) -> io::Result<Option<Packet>> {
+    let mut bytes = vec![0_u8; most];
     let mut part = libc::iovec {
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),
@@ -366,7 +366,7 @@ mod tests {
         ask_credentials(b.as_fd()).unwrap();
         let (read_end, write_end) = pipe().unwrap();
         send_descriptors(a.as_fd(), b"hello", &[write_end.as_fd(), read_end.as_fd()]).unwrap();
-        let packet = receive_descriptors(b.as_fd()).unwrap().unwrap();
+        let packet = receive_descriptors(b.as_fd(), 256).unwrap().unwrap();
         assert_eq!(packet.bytes, b"hello");
         assert_eq!(packet.sender.unwrap().0, std::process::id());
         assert_eq!(packet.descriptors.len(), 2);
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(read(read_end.as_raw_fd(), &mut byte).unwrap(), 1);
         assert_eq!(peer(a.as_fd()).unwrap(), std::process::id());
         drop(a);
-        assert!(receive_descriptors(b.as_fd()).unwrap().is_none());
+        assert!(receive_descriptors(b.as_fd(), 256).unwrap().is_none());
     }
 
     #[test]

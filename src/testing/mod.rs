@@ -1,5 +1,7 @@
 //! Ranks that are threads of one process, for tests and examples; and, behind [`#[tercio::test]`](macro@crate::test), tests whose ranks are
 //! processes.
+#[doc(hidden)]
+pub mod exchange;
 #[cfg(feature = "derive")]
 pub(crate) mod harness;
 

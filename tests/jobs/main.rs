@@ -5,6 +5,7 @@
 
 mod cores;
 mod ends;
+mod exchange;
 mod parts;
 mod ranks;
 mod streams;
@@ -18,6 +19,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let modules = [
         ends::tests(),
+        exchange::tests(),
         ranks::tests(),
         streams::tests(),
         survivors::tests(),

@@ -39,6 +39,10 @@ pub fn play() {
             crate::cores::cores();
             0
         }
+        "publisher" => {
+            crate::exchange::publisher();
+            0
+        }
         "memory" => {
             crate::cores::memory();
             0
