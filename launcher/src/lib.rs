@@ -4,6 +4,7 @@
 mod bench;
 mod cargo;
 mod environment;
+mod hosts;
 mod options;
 mod plan;
 mod run;
@@ -30,7 +31,7 @@ struct Tercio {
 
 #[derive(Subcommand)]
 enum Commands {
-    /// Start ranks of a program on this host: tercio run -n 4 ./program
+    /// Start ranks of a program, on this host or several: tercio run -n 4 ./program
     #[command(disable_help_flag = true)]
     Run {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]

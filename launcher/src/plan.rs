@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cargo::Target;
-use crate::options::{Binding, Input, Options};
+use crate::hosts::place::{By, Hosts, Wish};
+use crate::hosts::{self, Entry};
+use crate::options::{Binding, Input, JobOptions, Options};
 use crate::sentence::Sentence;
 
 /// TERM to KILL, unless `--grace` says otherwise.
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     pub verbose: bool,
     pub foreign_names: bool,
     pub dry_run: bool,
+    /// Which rank runs on which host; `None` if all are on this one.
+    pub hosts: Option<Hosts>,
     /// For the user: what was asked for in vain.
     pub remarks: Vec<String>,
     cores: usize,
@@ -74,17 +78,44 @@ impl Plan {
             verbose: false,
             foreign_names: false,
             dry_run: false,
+            hosts: None,
             remarks,
             cores: around.cores,
         };
+        let file = options_of(&programs, |job| job.hostfile.as_ref());
+        let file = file.map(|path| hosts::read(path)).transpose()?;
+        let mapping = (
+            options_of(&programs, |job| job.map_by.as_ref()).copied(),
+            options_of(&programs, |job| job.rank_by.as_ref()).copied(),
+        );
+        // Programs that name no host have the first that are named.
+        let first = programs.iter().find_map(|options| options.hosts.as_deref());
+        if file.is_some() || first.is_some() {
+            let entries = match (&file, first) {
+                (None, Some(list)) => hosts::list("--host", list)?,
+                (file, _) => file.clone().unwrap_or_default(),
+            };
+            plan.hosts = Some(Hosts {
+                entries,
+                ..Hosts::default()
+            });
+        }
         let mut global = BTreeMap::new();
         for options in programs {
             plan.settle(&options);
             for word in &options.genv {
                 global.extend(plan.variable(word, around)?);
             }
-            let program = plan.place(options, alone, around)?;
+            let program = plan.place(options, alone, file.as_deref(), mapping, around)?;
             plan.programs.push(program);
+        }
+        // A job whose hosts are all this one is a job of this host.
+        if plan
+            .hosts
+            .as_ref()
+            .is_some_and(|hosts| hosts.by_host().iter().all(|(entry, _)| entry.is_here()))
+        {
+            plan.hosts = None;
         }
         for program in &mut plan.programs {
             for (name, value) in &global {
@@ -131,6 +162,8 @@ impl Plan {
         &mut self,
         options: Options,
         alone: bool,
+        file: Option<&[Entry]>,
+        (map_by, rank_by): (Option<By>, Option<By>),
         around: &Surroundings,
     ) -> Result<Program, Sentence> {
         let number = self.programs.len() + 1;
@@ -153,21 +186,41 @@ impl Plan {
                 }
             },
         };
-        let ranks = match options.ranks.or(options.per_host) {
-            Some(ranks) => ranks,
-            None if alone => around.cores,
-            None => {
-                return Err(Sentence::usage(format!(
-                    "of several programs each needs its number of ranks; give -n N in part {number} of the command line"
-                )));
+        let own = options
+            .hosts
+            .as_deref()
+            .map(|list| hosts::list("--host", list))
+            .transpose()?;
+        let own = match (own, file) {
+            (Some(own), Some(file)) => hosts::select(file, own)?,
+            (own, _) => own.unwrap_or_default(),
+        };
+        let counted = options.ranks.or(options.per_host).is_some()
+            || own.iter().any(|entry| entry.slots.is_some());
+        if !alone && !counted {
+            return Err(Sentence::usage(format!(
+                "of several programs each needs its number of ranks; give -n N in part {number} of the command line"
+            )));
+        }
+        let first = self.ranks();
+        let ranks = match &mut self.hosts {
+            Some(hosts) => {
+                let wish = Wish {
+                    ranks: options.ranks,
+                    per_host: options.per_host,
+                    map_by: map_by.unwrap_or_default(),
+                    rank_by,
+                };
+                hosts.place(wish, &own, around.cores)?
             }
+            None => options.ranks.or(options.per_host).unwrap_or(around.cores),
         };
         let mut env = BTreeMap::new();
         for word in &options.x {
             env.extend(self.variable(word, around)?);
         }
         Ok(Program {
-            first: self.ranks(),
+            first,
             ranks,
             what,
             args: words.collect(),
@@ -207,14 +260,58 @@ impl Plan {
     }
 }
 
+/// What the last program that says it says about the whole job.
+fn options_of<'a, T>(
+    programs: &'a [Options],
+    of: impl Fn(&'a JobOptions) -> Option<&'a T>,
+) -> Option<&'a T> {
+    programs.iter().rev().find_map(|options| of(&options.job))
+}
+
+/// "rank 3", "ranks 0-3 and 8".
+fn ranks_shown(ranks: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &rank in ranks {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == rank => *last = rank,
+            _ => runs.push((rank, rank)),
+        }
+    }
+    let run = |&(a, b): &(usize, usize)| {
+        if a == b {
+            a.to_string()
+        } else {
+            format!("{a}-{b}")
+        }
+    };
+    let shown: Vec<_> = runs.iter().map(run).collect();
+    let noun = if ranks.len() == 1 { "rank" } else { "ranks" };
+    format!("{noun} {}", shown.join(", "))
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} on this host, which has {}",
-            count(self.ranks(), "rank"),
-            count(self.cores, "usable core")
-        )?;
+        match &self.hosts {
+            None => writeln!(
+                f,
+                "{} on this host, which has {}",
+                count(self.ranks(), "rank"),
+                count(self.cores, "usable core")
+            )?,
+            Some(hosts) => {
+                let by_host = hosts.by_host();
+                writeln!(
+                    f,
+                    "{} on {}",
+                    count(self.ranks(), "rank"),
+                    count(by_host.len(), "host")
+                )?;
+                for (entry, ranks) in by_host {
+                    let here = if entry.is_here() { " (this host)" } else { "" };
+                    writeln!(f, "host {}{here}: {}", entry.target(), ranks_shown(&ranks))?;
+                }
+            }
+        }
         for program in &self.programs {
             write!(f, "{program}")?;
         }

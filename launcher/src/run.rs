@@ -82,6 +82,11 @@ fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
 }
 
 fn run(plan: &Plan) -> Result<Outcome, Sentence> {
+    if plan.hosts.is_some() {
+        return Err(Sentence::own(
+            "this version runs jobs on this host only; ranks on other hosts come with a later one (--dry-run shows where they would run)",
+        ));
+    }
     let job = job(plan)?;
     let signals = Signals::catch()
         .map_err(|error| Sentence::own(format!("cannot catch signals: {error}")))?;

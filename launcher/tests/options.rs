@@ -121,11 +121,7 @@ const OPEN_MPI: &[Case] = &[
         "",
     ),
     ("mpirun -H localhost -np 2 ./a", &["ranks 0-1: ./a"], ""),
-    (
-        "mpirun --host localhost:2,localhost:1 ./a",
-        &["ranks 0-2: ./a"],
-        "",
-    ),
+    ("mpirun --host localhost:3 ./a", &["ranks 0-2: ./a"], ""),
     ("mpirun --map-by ppr:2:node ./a", &["ranks 0-1: ./a"], ""),
     ("mpirun -N 3 ./a", &["ranks 0-2: ./a"], ""),
     ("mpirun -npernode 2 -np 4 ./a", &["ranks 0-3: ./a"], ""),
@@ -383,12 +379,49 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("tercio run -x =1 a", "=1: the variable has no name"),
     (
-        "mpirun -hostfile hosts -np 2 a",
-        "-hostfile: this version runs jobs on this host only",
+        "mpirun -hostfile /no/such/file -np 2 a",
+        "--hostfile /no/such/file cannot be read",
+    ),
+    ("mpiexec -f / -np 2 a", "--hostfile / is a directory"),
+    (
+        "mpiexec -f /dev/null -np 2 a",
+        "--hostfile /dev/null names no host",
     ),
     (
-        "mpirun -H node1,node2 -np 2 a",
-        "-H node1,node2: this version runs jobs on this host only",
+        "mpirun -H node1,node2,node1 -np 2 a",
+        "--host: host \"node1\" stands in --host already",
+    ),
+    (
+        "mpirun -H node1: -np 2 a",
+        "--host node1:: \"node1:\" is not a number of ranks",
+    ),
+    (
+        "mpirun -H -oProxy -np 2 a",
+        "--host -oProxy: \"-oProxy\" is no host's name",
+    ),
+    (
+        "printf 'n1 slots=2 max_slots=2' > hosts; tercio run -f hosts -n 3 a",
+        "3 ranks were asked for, and the hosts' max_slots allow 2",
+    ),
+    (
+        "printf 'n1\\nn2 slots=two' > hosts; tercio run -f hosts -n 3 a",
+        "hosts:2:10: \"slots=two\" is not a number of ranks; write a whole number, such as 4",
+    ),
+    (
+        "printf 'n1\\nn2\\nn1' > hosts; tercio run -f hosts -n 3 a",
+        "hosts:3: host \"n1\" stands in hosts:1 already",
+    ),
+    (
+        "printf 'n1' > hosts; tercio run -f hosts -H n2 -n 3 a",
+        "--host n2: the hostfile does not name that host; it names n1",
+    ),
+    (
+        "mpirun -H a,b -N 2 -n 5 a",
+        "-n 5 with 2 on each of 2 hosts: 4 ranks fit",
+    ),
+    (
+        "tercio run --map-by leaf -n 1 a",
+        "--map-by leaf: ranks go by slot or by node",
     ),
     (
         "mpiexec -configfile c",
@@ -432,6 +465,7 @@ impl Names {
             .args(["-c", line])
             .env("PATH", path)
             .env("GIVEN", "by the test")
+            .current_dir(&self.0)
             .output()
             .expect("a shell")
     }
@@ -440,6 +474,70 @@ impl Names {
 impl Drop for Names {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Jobs of several hosts: the hostfile, the command line, all lines of the plan up to the ranks' programs.
+const HOSTS: &[(&str, &str, &str)] = &[
+    (
+        "a slots=2\nb:2 # two",
+        "mpirun --hostfile hosts -np 4 ./x",
+        "4 ranks on 2 hosts|host a: ranks 0-1|host b: ranks 2-3",
+    ),
+    (
+        "a slots=2\nb:2",
+        "mpiexec -f hosts -map-by node -n 4 ./x",
+        "4 ranks on 2 hosts|host a: ranks 0, 2|host b: ranks 1, 3",
+    ),
+    (
+        "a slots=2\nb:2",
+        "mpirun -machinefile hosts --bynode --rank-by slot -n 3 ./x",
+        "3 ranks on 2 hosts|host a: ranks 0-1|host b: rank 2",
+    ),
+    (
+        "node[1-3]",
+        "mpiexec -machinefile hosts -ppn 2 ./x",
+        "6 ranks on 3 hosts|host node1: ranks 0-1|host node2: ranks 2-3|host node3: ranks 4-5",
+    ),
+    (
+        "",
+        "mpirun -H al@a:1,localhost:2 ./x",
+        "3 ranks on 2 hosts|host al@a: rank 0|host localhost (this host): ranks 1-2",
+    ),
+    (
+        "a\nb\nc",
+        "tercio run --hostfile hosts --host c,a --map-by ppr:1:node ./x",
+        "2 ranks on 2 hosts|host a: rank 1|host c: rank 0",
+    ),
+    (
+        "",
+        "mpirun -host a -n 1 ./x : -host b -n 2 ./x",
+        "3 ranks on 2 hosts|host a: rank 0|host b: ranks 1-2",
+    ),
+    (
+        "",
+        "mpirun -host a:1,b:2 -n 1 ./x : -n 2 ./y",
+        "3 ranks on 2 hosts|host a: rank 0|host b: ranks 1-2",
+    ),
+];
+
+#[test]
+fn hosts_get_their_ranks() {
+    let names = Names::new("hosts");
+    for (file, line, expected) in HOSTS {
+        std::fs::write(names.0.join("hosts"), file).expect("a hostfile");
+        let output = names.run(&dry(line));
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && words.is_empty(),
+            "{line}: {words}"
+        );
+        let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+        let top: Vec<_> = plan
+            .lines()
+            .take_while(|line| !line.starts_with("rank"))
+            .collect();
+        assert_eq!(top.join("|"), *expected, "{line}");
     }
 }
 

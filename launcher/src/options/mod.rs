@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
+use crate::hosts::place::By;
 use crate::sentence::Sentence;
 
 pub(crate) use split::Stretch;
@@ -20,7 +21,7 @@ pub(crate) use split::Stretch;
     name = "tercio",
     bin_name = "tercio run",
     version,
-    about = "Start ranks of a program on this host; if one of them fails, end all and say which, where and why.",
+    about = "Start ranks of a program, on this host or several; if one of them fails, end all and say which, where and why.",
     override_usage = "tercio run [OPTIONS] [--] PROGRAM [ARGUMENTS] [: [OPTIONS] PROGRAM [ARGUMENTS]] ...\n       \
                       tercio run [OPTIONS] --example NAME [--] [ARGUMENTS]",
     after_help = AFTER_HELP,
@@ -28,13 +29,22 @@ pub(crate) use split::Stretch;
     disable_help_subcommand = true
 )]
 pub(crate) struct Options {
-    /// Ranks of this program [default: one for each usable core]
+    /// Ranks of this program [default: one for each usable core, or as many as fit the hosts]
     #[arg(short = 'n', long = "n", visible_alias = "np", value_name = "N", value_parser = ranks)]
     pub ranks: Option<usize>,
 
-    /// Ranks on each host; as there is one host, the number of ranks where -n does not give it
+    /// Ranks on each host
     #[arg(short = 'N', long = "npernode", value_name = "N", value_parser = ranks)]
     pub per_host: Option<usize>,
+
+    /// Run this program on these hosts (of a hostfile: on these of them), with so many ranks on each
+    #[arg(
+        short = 'H',
+        long = "host",
+        visible_alias = "hosts",
+        value_name = "NAME[:N],..."
+    )]
+    pub hosts: Option<String>,
 
     /// Give this program's ranks a variable: with a value, or with the launcher's own
     #[arg(short = 'x', value_name = "NAME[=VALUE]")]
@@ -93,6 +103,18 @@ pub(crate) struct Build {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The whole job")]
 pub(crate) struct JobOptions {
+    /// The hosts of the job, one a line (hostfile.example shows the syntax)
+    #[arg(short = 'f', long, visible_alias = "machinefile", value_name = "FILE")]
+    pub hostfile: Option<PathBuf>,
+
+    /// Fill each host's slots in turn, or give each host one rank at a time [default: slot]
+    #[arg(long, value_name = "slot|node", value_parser = by)]
+    pub map_by: Option<By>,
+
+    /// Number the ranks host by host, or one of each host in turn [default: as --map-by]
+    #[arg(long, value_name = "slot|node", value_parser = by)]
+    pub rank_by: Option<By>,
+
     /// Begin each line of output with the rank it came from
     #[arg(short = 'l', long = "tag-output", visible_alias = "prefix")]
     pub tag: bool,
@@ -154,6 +176,7 @@ Examples:
   tercio run -n 4 ./program input.txt
   tercio run -n 4 --example wordcount -- README.md
   tercio run -n 1 ./reader : -n 3 ./worker
+  tercio run --hostfile hosts -n 64 ./program
   tercio run -n 4 -l --timeout 60 --verdict end.json ./program";
 
 /// A time that is as good as endless, in seconds, and that can be added to any point in time: a hundred years.
@@ -186,6 +209,14 @@ fn stdin(text: &str) -> Result<Input, String> {
         "none" => Ok(Input::None),
         "all" => Err("one rank reads standard input, not all; name the rank and let it broadcast what it reads".into()),
         _ => text.parse().map(Input::Rank).map_err(|_| "give the rank that reads standard input, or none".into()),
+    }
+}
+
+fn by(text: &str) -> Result<By, String> {
+    match text {
+        "slot" => Ok(By::Slot),
+        "node" => Ok(By::Node),
+        _ => Err("ranks go by slot or by node".into()),
     }
 }
 
@@ -344,6 +375,9 @@ mod tests {
             "0",
             "A=1",
             "localhost:2",
+            "--hostfile",
+            "--rank-by",
+            "ppr:2:node",
             "none",
         ]);
         prop_oneof![4 => known.prop_map(str::to_owned), 1 => "-{0,2}[a-z=:]{0,5}", 1 => "\\PC{0,6}"]

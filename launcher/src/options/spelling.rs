@@ -7,10 +7,10 @@ pub(super) enum Meaning<'a> {
     Same(&'a str),
     /// Two words follow; they become NAME=VALUE of our option of this name.
     Pair(&'static str),
-    /// A list of hosts follows; fine if all of them are this one.
-    Hosts,
-    /// `--map-by`: `ppr:N:node` says how many ranks, all else says what is so anyway.
-    Mapping,
+    /// Exactly this, with nothing behind it.
+    Whole(&'static str),
+    /// `--map-by`, `--rank-by`: `ppr:N:node` says how many ranks; slot and node are ours; finer places say what is so anyway.
+    Mapping(&'static str),
     /// So many values follow; it says what is so anyway.
     Granted(usize),
     /// So many values follow; it has no effect here, for this reason.
@@ -21,9 +21,6 @@ pub(super) enum Meaning<'a> {
 
 use Meaning::*;
 
-pub(super) const OTHER_HOSTS: &str =
-    "this version runs jobs on this host only; ranks on other hosts come with a later one";
-const NO_REMOTE_SHELL: &str = "all ranks are on this host, which needs no remote shell";
 const FOREIGN_SETTING: &str = "a setting of another implementation";
 
 /// Names without their dashes.
@@ -45,8 +42,11 @@ pub(super) const TABLE: &[(&[&str], Meaning<'static>)] = &[
         Same("verbose"),
     ),
     (&["do-not-launch"], Same("dry-run")),
-    (&["host", "H", "hosts"], Hosts),
-    (&["map-by"], Mapping),
+    (&["machine", "default-hostfile"], Same("hostfile")),
+    (&["map-by"], Mapping("map-by")),
+    (&["rank-by"], Mapping("rank-by")),
+    (&["bynode", "rr"], Whole("--map-by=node")),
+    (&["byslot"], Whole("--map-by=slot")),
     (
         &[
             "genvall",
@@ -58,21 +58,19 @@ pub(super) const TABLE: &[(&[&str], Meaning<'static>)] = &[
     ),
     (&["genvlist", "envlist"], Granted(1)),
     (
-        &["rank-by", "rmk", "display"],
+        &["rmk", "display"],
         NoEffect(
             1,
-            "ranks are numbered in the order of the command line, on this host",
+            "hosts are those of --hostfile and --host; -v and --dry-run show what runs where",
         ),
     ),
     (
-        &[
-            "launcher",
-            "bootstrap",
-            "launcher-exec",
-            "bootstrap-exec",
-            "iface",
-        ],
-        NoEffect(1, NO_REMOTE_SHELL),
+        &["launcher", "bootstrap", "launcher-exec", "bootstrap-exec"],
+        NoEffect(1, "other hosts are reached by ssh"),
+    ),
+    (
+        &["iface"],
+        NoEffect(1, "the addresses between hosts are found by trying them"),
     ),
     (
         &["mca", "gmca", "prtemca", "pmixmca"],
@@ -85,16 +83,6 @@ pub(super) const TABLE: &[(&[&str], Meaning<'static>)] = &[
     (
         &["report-state-on-timeout", "get-stack-traces"],
         NoEffect(0, "the verdict says what each rank was doing"),
-    ),
-    (
-        &[
-            "hostfile",
-            "machinefile",
-            "machine",
-            "f",
-            "default-hostfile",
-        ],
-        Refused(OTHER_HOSTS),
     ),
     (
         &["genvnone", "envnone"],

@@ -130,16 +130,19 @@ impl Reader<'_> {
                 }
                 out.push(word);
             }
-            Meaning::Hosts => {
-                let slots = self.slots_here(&value()?.to_string_lossy())?;
-                out.extend(slots.map(|slots| OsString::from(format!("--npernode={slots}"))));
-            }
-            Meaning::Mapping => match value()?.to_str().and_then(ranks_per_node) {
-                Some(count) => out.push(format!("--npernode={count}").into()),
-                None => {
-                    self.remark("ranks are numbered in the order of the command line, on this host")
+            Meaning::Whole(word) => out.push(word.into()),
+            Meaning::Mapping(name) => {
+                let value = value()?;
+                match value.to_str().and_then(mapping) {
+                    Some(Mapped::Each(count)) => out.push(format!("--npernode={count}").into()),
+                    Some(Mapped::Finer) => self.remark("ranks go by slot or by node"),
+                    None => {
+                        let mut word = OsString::from(format!("--{name}="));
+                        word.push(value);
+                        out.push(word);
+                    }
                 }
-            },
+            }
             Meaning::Granted(values) => (0..values).try_for_each(|_| value().map(drop))?,
             Meaning::NoEffect(values, why) => {
                 (0..values).try_for_each(|_| value().map(drop))?;
@@ -172,27 +175,6 @@ impl Reader<'_> {
         }
     }
 
-    /// The slots that a list of hosts gives, if every host in it is this one.
-    fn slots_here(&self, list: &str) -> Result<Option<usize>, Sentence> {
-        let this = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let mut slots = None;
-        for entry in list.split(',') {
-            let (host, count) = match entry.rsplit_once(':') {
-                Some((host, count)) => (host, count.parse::<usize>().ok()),
-                None => (entry, None),
-            };
-            if !["localhost", "127.0.0.1", this.trim()].contains(&host) {
-                return Err(Sentence::usage(format!(
-                    "{} {list}: {}",
-                    self.option.typed,
-                    spelling::OTHER_HOSTS
-                )));
-            }
-            slots = count.map(|count| slots.unwrap_or(0) + count).or(slots);
-        }
-        Ok(slots)
-    }
-
     fn unknown(&self) -> Sentence {
         let Spelled { typed, name, .. } = self.option;
         let dashes = &typed[..typed.len() - name.len()];
@@ -204,9 +186,32 @@ impl Reader<'_> {
     }
 }
 
-/// `ppr:N:node`.
-fn ranks_per_node(mapping: &str) -> Option<&str> {
-    mapping.strip_prefix("ppr:")?.strip_suffix(":node")
+/// What a value of `--map-by` means that is not one of our own.
+enum Mapped<'a> {
+    /// So many ranks on each host.
+    Each(&'a str),
+    /// Places inside a host.
+    Finer,
+}
+
+fn mapping(text: &str) -> Option<Mapped<'_>> {
+    const FINER: [&str; 9] = [
+        "core", "hwthread", "socket", "package", "numa", "board", "l1cache", "l2cache", "l3cache",
+    ];
+    let lower = text
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    match lower.as_str() {
+        "ppr" => {
+            let mut parts = text.split(':').skip(1);
+            let count = parts.next()?;
+            matches!(parts.next(), Some("node" | "NODE")).then_some(Mapped::Each(count))
+        }
+        name if FINER.contains(&name) => Some(Mapped::Finer),
+        _ => None,
+    }
 }
 
 /// All names of one of our options.
