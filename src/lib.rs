@@ -84,6 +84,7 @@ pub mod internal {
 #[cfg(feature = "derive")]
 pub use tercio_derive::test;
 
+pub use collective::MpiError;
 pub use environment::{
     Threading, initialize, initialize_with_threading, is_finalized, is_initialized, time,
     time_resolution,

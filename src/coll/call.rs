@@ -432,8 +432,29 @@ pub(crate) fn run(engine: &Engine, c: &Communicator, call: Call<'_>, site: Site)
     run_as(engine, c, call, call.kind(), site)
 }
 
+/// The error of a collective that is not for two groups.
+#[cold]
+pub(super) fn between_groups(name: &str) -> Error {
+    Error::new(
+        ErrorClass::Comm,
+        format!(
+            "{name} was called on an inter-communicator, which has messages, barrier and merge; merge it into one communicator of both groups"
+        ),
+    )
+}
+
+/// Where `call` runs: between two groups a barrier is that of both as one.
+#[inline]
+fn stage<'c>(c: &'c Communicator, call: &Call<'_>, kind: CollKind) -> Result<&'c Communicator> {
+    match c.union() {
+        None => Ok(c),
+        Some(union) if matches!(call, Call::Barrier) => Ok(union),
+        Some(_) => Err(between_groups(kind.name())),
+    }
+}
+
 /// As [`run`], under the name of another collective of which `call` is a step.
-pub(super) fn run_as(
+pub(crate) fn run_as(
     engine: &Engine,
     c: &Communicator,
     call: Call<'_>,
@@ -450,6 +471,7 @@ fn blocking(
     kind: CollKind,
     site: Site,
 ) -> Result<()> {
+    let c = stage(c, &call, kind)?;
     let kernel = call.prepare(c)?;
     let _occupied = c.occupy(engine)?;
     engine.is_open(site)?;
@@ -482,6 +504,7 @@ pub(crate) fn start(
     site: Site,
 ) -> Result<RequestId> {
     let starting = || {
+        let c = stage(c, &call, call.kind())?;
         let kernel = call.prepare(c)?;
         engine.is_open(site)?;
         let begun = c.begin(call.signature(call.kind(), true, c.size()));

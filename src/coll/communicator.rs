@@ -2,9 +2,11 @@
 use super::call::{Call, run_as};
 use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
 use crate::job::Segment;
+use crate::job::identity::Birth;
 use crate::model::error::Result;
 use crate::model::{CollKind, Error, ErrorClass, Signature, Site};
 use crate::transport::shm::cells::Cells;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use std::sync::Arc;
 pub(crate) struct Communicator {
     comm: Comm,
     cells: Option<Cells>,
+    /// Between two groups: both as one, in an order that all know alike.
+    union: Option<Arc<Communicator>>,
     /// Collectives begun.
     sequence: AtomicU64,
     /// The signature of the last one.
@@ -50,16 +54,21 @@ impl Drop for Occupied<'_> {
 
 impl Communicator {
     pub(super) fn new(comm: Comm, cells: Option<Cells>) -> Arc<Communicator> {
-        Arc::new(Communicator {
+        Arc::new(Communicator::with(comm, cells))
+    }
+
+    fn with(comm: Comm, cells: Option<Cells>) -> Communicator {
+        Communicator {
             comm,
             cells,
+            union: None,
             sequence: AtomicU64::new(0),
             previous: AtomicU64::new(0),
             round: AtomicU64::new(0),
             known: AtomicU64::new(0),
             has_buffers: AtomicBool::new(false),
             busy: AtomicBool::new(false),
-        })
+        }
     }
 
     /// The engine's view: group and contexts.
@@ -76,6 +85,11 @@ impl Communicator {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.comm.size()
+    }
+
+    /// Between two groups: both as one.
+    pub(crate) fn union(&self) -> Option<&Arc<Communicator>> {
+        self.union.as_ref()
     }
 
     #[inline]
@@ -115,13 +129,20 @@ impl Communicator {
     }
 }
 
-/// The communicator of all ranks of the job. No communication.
-pub(crate) fn world(engine: &Engine) -> Result<Arc<Communicator>> {
-    let members = (0..engine.size()).collect();
-    let comm = Comm::new(0, members, engine.rank(), engine.size());
-    let cells = match engine.size() {
-        1 => None,
-        _ => Some(Cells::world(engine.segment(), engine.rank())?),
+/// The communicator of the ranks that were started together, numbers in the job. No communication. `birth` is theirs if they were spawned.
+pub(crate) fn world(
+    engine: &Engine,
+    ranks: Range<usize>,
+    birth: Option<&Birth>,
+) -> Result<Arc<Communicator>> {
+    let size = ranks.len();
+    let comm = Comm::new(0, ranks.collect(), engine.rank(), engine.size());
+    let cells = match birth {
+        _ if size == 1 => None,
+        None => Some(Cells::world(engine.segment(), comm.rank(), size)?),
+        Some(birth) => birth
+            .cells
+            .map(|block| Cells::attach(engine.segment(), block, comm.rank(), size)),
     };
     Ok(Communicator::new(comm, cells))
 }
@@ -132,11 +153,103 @@ pub(crate) fn self_comm(engine: &Engine) -> Result<Arc<Communicator>> {
     Ok(Communicator::new(comm, None))
 }
 
+/// What the root of a spawn decides for `size` ranks that are to be spawned by the members of `parent`.
+pub(crate) fn draw_birth(engine: &Engine, parent: &Communicator, size: usize) -> Result<Birth> {
+    let segment = engine.segment();
+    let between = segment.control().draw_contexts(2);
+    let cells = match size {
+        1 => None,
+        _ if size > segment.ranks() => None,
+        _ => Cells::take(segment, size)?,
+    };
+    Ok(Birth {
+        first: 0,
+        cells,
+        between,
+        union: between + 2,
+        parents: parent.comm.own().to_vec(),
+    })
+}
+
+/// Nothing came of a birth that was drawn.
+pub(crate) fn undo_birth(engine: &Engine, birth: &Birth) {
+    if let Some(block) = birth.cells {
+        Cells::give_back(engine.segment(), block);
+    }
+}
+
+/// The communicator between those who spawned and the `children` whom they spawned, as either of them sees it. No communication.
+pub(crate) fn between(
+    engine: &Engine,
+    birth: &Birth,
+    children: Range<usize>,
+) -> Arc<Communicator> {
+    let (me, room) = (engine.rank(), engine.size());
+    let (parents, children): (Vec<_>, Vec<_>) = (birth.parents.clone(), children.collect());
+    let all = [&parents[..], &children[..]].concat();
+    let (own, others) = match children.contains(&me) {
+        true => (children, parents),
+        false => (parents, children),
+    };
+    let mut both = Communicator::with(Comm::between(birth.between, own, others, me, room), None);
+    both.union = Some(Communicator::new(
+        Comm::new(birth.union, all, me, room),
+        None,
+    ));
+    Arc::new(both)
+}
+
+/// One communicator of both groups of an inter-communicator (collective over both). Those who say `high` come last; where both say the
+/// same, those who spawned come first.
+pub(crate) fn merge(
+    engine: &Engine,
+    inter: &Communicator,
+    high: bool,
+    site: Site,
+) -> Result<Arc<Communicator>> {
+    let Some(union) = inter.union() else {
+        return Err(Error::new(
+            ErrorClass::Comm,
+            "merge was called on a communicator of one group; only an inter-communicator can be merged",
+        )
+        .at(site));
+    };
+    let own = [high as u8];
+    let mut said = vec![0_u8; union.size()];
+    let (send, recv) = (SendSpan::bytes_of(&own), RecvSpan::bytes_of(&mut said));
+    let call = Call::AllGather {
+        send: &send,
+        recv: &recv,
+    };
+    run_as(engine, union, call, CollKind::Merge, site)?;
+    drop(recv);
+    // Where the own group lies in the union tells which of the two it is.
+    let own = inter.comm.own();
+    let first = union.comm.member(own[0]).unwrap_or(0);
+    let split = if first == 0 { own.len() } else { first };
+    let (low, high) = said.split_at(split);
+    let agree = |group: &[u8]| group.iter().all(|it| *it == group[0]);
+    if !agree(low) || !agree(high) {
+        return Err(Error::new(
+            ErrorClass::Mismatch,
+            "merge was called with MergeOrder::Low by some members of a group and with MergeOrder::High by others; all members of a group \
+             must say the same",
+        )
+        .at(site));
+    }
+    let mut members = union.comm.members().to_vec();
+    if low[0] > high[0] {
+        members.rotate_left(split);
+    }
+    let births = tell_births(engine, union, &[members.len()], CollKind::Merge, site)?;
+    Ok(born(engine, births[0], members))
+}
+
 /// What one member decides for a new communicator and tells the others: its context, and its cell block + 1, or 0 for none.
-type Birth = [u32; 2];
+type Drawn = [u32; 2];
 
 /// Draws contexts, and blocks as far as there are any, for groups of these sizes.
-fn draw(segment: &Segment, sizes: &[usize]) -> Result<Vec<Birth>> {
+fn draw(segment: &Segment, sizes: &[usize]) -> Result<Vec<Drawn>> {
     let first = segment.control().draw_contexts(sizes.len() as u32);
     let mut births = Vec::with_capacity(sizes.len());
     for (i, &size) in sizes.iter().enumerate() {
@@ -149,7 +262,7 @@ fn draw(segment: &Segment, sizes: &[usize]) -> Result<Vec<Birth>> {
     Ok(births)
 }
 
-fn born(engine: &Engine, birth: Birth, members: Vec<usize>) -> Arc<Communicator> {
+fn born(engine: &Engine, birth: Drawn, members: Vec<usize>) -> Arc<Communicator> {
     let comm = Comm::new(birth[0], members, engine.rank(), engine.size());
     let cells = (birth[1] as usize)
         .checked_sub(1)
@@ -164,7 +277,7 @@ fn tell_births(
     sizes: &[usize],
     kind: CollKind,
     site: Site,
-) -> Result<Vec<Birth>> {
+) -> Result<Vec<Drawn>> {
     let mut told = vec![0_u8; 8 * sizes.len()];
     if parent.rank() == 0 {
         let births = draw(engine.segment(), sizes)?;
@@ -260,6 +373,9 @@ pub(crate) fn form(
     tag: i32,
     site: Site,
 ) -> Result<Arc<Communicator>> {
+    if parent.comm.is_inter() {
+        return Err(super::call::between_groups("split_by_subgroup").at(site));
+    }
     let all = Comm::new(
         FORMATION,
         (0..engine.size()).collect(),

@@ -17,9 +17,11 @@ mod schedules;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use call::{Call, Element, Part, run, start};
+pub(crate) use call::{Call, Element, Part, run, run_as, start};
 pub(crate) use check::check_history;
-pub(crate) use communicator::{Communicator, duplicate, form, self_comm, split, world};
+pub(crate) use communicator::{
+    Communicator, between, draw_birth, duplicate, form, merge, self_comm, split, undo_birth, world,
+};
 
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::error::Result;

@@ -479,7 +479,7 @@ proptest! {
     #[test]
     fn collectives_do_what_the_model_does(size in 1..=17_usize, crowded: bool, calls in prop::collection::vec(planned(), 1..25)) {
         ranks(size, if crowded { 1 } else { 2 }, |engine| {
-            let world = world(engine).unwrap();
+            let world = world(engine, 0..engine.size(), None).unwrap();
             let plain = without_cells(engine);
             for (number, plan) in calls.iter().enumerate() {
                 let c = if plan.form == Form::Schedule { &plain } else { &world };
@@ -495,7 +495,7 @@ proptest! {
 fn rings_turn_under_changing_roots() {
     for size in [2, 3, 5] {
         ranks(size, 2, |engine| {
-            let world = world(engine).unwrap();
+            let world = world(engine, 0..engine.size(), None).unwrap();
             for number in 0..if cfg!(miri) { 40 } else { 200 } {
                 let plan = Planned {
                     kind: number * 7 % 11,
@@ -515,7 +515,7 @@ fn rings_turn_under_changing_roots() {
 fn float_sums_have_the_same_bits_in_every_form() {
     for (size, elements) in [(2, 3), (4, 5), (4, 700), (5, 9000), (3, 40_000)] {
         let results = ranks(size, 2, |engine| {
-            let world = world(engine).unwrap();
+            let world = world(engine, 0..engine.size(), None).unwrap();
             let plain = without_cells(engine);
             let own = Operator::SumF64.contribution(engine.rank(), 1, elements);
             let (op, element) = Operator::SumF64.op();
@@ -549,7 +549,7 @@ fn float_sums_have_the_same_bits_in_every_form() {
 #[test]
 fn blocks_come_back_and_many_communicators_live_together() {
     ranks(3, 2, |engine| {
-        let world = world(engine).unwrap();
+        let world = world(engine, 0..engine.size(), None).unwrap();
         let mut held = Vec::new();
         for round in 0..if cfg!(miri) { 5 } else { 1000 } {
             let color = (engine.rank() % 2) as i32;
@@ -599,7 +599,7 @@ fn mismatch(
 ) -> String {
     let told = Mutex::new(None);
     ranks(2, 2, |engine| {
-        let world = world(engine).unwrap();
+        let world = world(engine, 0..engine.size(), None).unwrap();
         let result = match engine.rank() {
             0 => first(engine, &world),
             _ => second(engine, &world),
@@ -722,7 +722,7 @@ fn mismatched_collectives_are_named_with_their_places() {
 #[test]
 fn wrong_arguments_get_a_sentence() {
     ranks(1, 1, |engine| {
-        let world = world(engine).unwrap();
+        let world = world(engine, 0..engine.size(), None).unwrap();
         let text = broadcast_from(engine, &world, 3, 8)
             .unwrap_err()
             .to_string();
@@ -752,7 +752,7 @@ fn threads_have_communicators_of_their_own() {
             scope.spawn(move || {
                 let settings = Settings::new(ThreadLevel::Multiple);
                 let engine = Engine::new(segment, r, settings).unwrap();
-                let world = world(&engine).unwrap();
+                let world = world(&engine, 0..engine.size(), None).unwrap();
                 let own: Vec<_> = (0..THREADS)
                     .map(|_| duplicate(&engine, &world, here()).unwrap())
                     .collect();
@@ -785,7 +785,7 @@ fn threads_have_communicators_of_their_own() {
 fn two_threads_in_one_communicator_get_a_sentence() {
     let segment = Arc::new(Segment::private(2).unwrap());
     let engine = Engine::new(segment.clone(), 0, Settings::new(ThreadLevel::Multiple)).unwrap();
-    let world = world(&engine).unwrap();
+    let world = world(&engine, 0..engine.size(), None).unwrap();
     std::thread::scope(|scope| {
         let wait = || run(&engine, &world, Call::Barrier, here()).unwrap_err();
         let threads = [scope.spawn(wait), scope.spawn(wait)];
@@ -818,7 +818,7 @@ fn scribbled_cells_break_nothing() {
                 scope.spawn(move || {
                     let engine =
                         Engine::new(segment, r, Settings::new(ThreadLevel::Single)).unwrap();
-                    let world = world(&engine).unwrap();
+                    let world = world(&engine, 0..engine.size(), None).unwrap();
                     let data = vec![1_u8; 50_000];
                     let mut result = vec![0_u8; 50_000 * size];
                     for number in 0.. {

@@ -28,11 +28,13 @@ mod call;
 mod integers;
 mod operation;
 mod root;
+mod spawn;
 mod user;
 
 pub use all::CommunicatorCollectives;
 pub use operation::{Operation, SystemOperation};
 pub use root::Root;
+pub use spawn::MpiError;
 pub use user::{UnsafeUserFunction, UnsafeUserOperation, UserOperation};
 
 pub mod traits {

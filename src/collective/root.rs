@@ -1,5 +1,6 @@
 //! Collectives with a root.
 use super::Operation;
+use super::spawn::{MpiError, spawn};
 use super::call::{
     blocking_reduction, contribution, recv_even, recv_parts, reduction, run, send_even, send_parts,
     settle, start,
@@ -9,7 +10,8 @@ use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut
 use crate::request::{Request, Scope};
 use crate::topology::communicator::shared;
 use crate::topology::sealed::AsHandle;
-use crate::topology::{AsCommunicator, Process, Rank};
+use crate::topology::{AsCommunicator, InterCommunicator, Process, Rank};
+use std::process::Command;
 
 /// What all processes of a communicator do together with this process as the root.
 ///
@@ -960,6 +962,67 @@ pub trait Root: AsCommunicator + AsHandle {
             data,
             scope,
         )
+    }
+
+    /// Starts `maxprocs` more ranks, which run `command` (collective over this communicator; the command and the number of the root count).
+    /// They begin with the environment of the root, as the command changes it, in its directory or the command's, and have a world of their
+    /// own; what comes back is the communicator with them. The spawned ranks get the other end of it from
+    /// [`parent`](crate::topology::Communicator::parent). Returns once they all run; they may still be about to initialize.
+    ///
+    /// They are ranks of the job like the others, numbered on in what the launcher shows: if one fails, all end.
+    ///
+    /// Corresponds to `MPI_Comm_spawn`.
+    ///
+    /// Panics if the number is not positive.
+    ///
+    /// # Errors
+    /// [`MpiError::Spawn`] on all processes if they cannot all be started: then none is, and the root says on standard error why. A job
+    /// has room for 16 more ranks than it begins with, unless it was started with `--universe-size`. On the root it is
+    /// [`MpiError::StringNul`] if the command holds a zero byte.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let workers = world.process_at_rank(0).spawn(Command::new("./worker").arg("--fast"), 4).unwrap();
+    /// if world.rank() == 0 {
+    ///     for rank in 0..workers.remote_size() {
+    ///         workers.process_at_rank(rank).send(&rank);
+    ///     }
+    /// }
+    /// ```
+    #[track_caller]
+    fn spawn(&self, command: &Command, maxprocs: Rank) -> Result<InterCommunicator, MpiError> {
+        spawn("spawn", shared(self), root(self), &[command], &[maxprocs])
+    }
+
+    /// As [`spawn`](Self::spawn), with several programs: `maxprocs[i]` ranks run `commands[i]`. All are one world, ranks in the order of the
+    /// programs; [`appnum`](crate::environment::Universe::appnum) tells which program it is.
+    ///
+    /// Corresponds to `MPI_Comm_spawn_multiple`.
+    ///
+    /// Panics if the slices differ in length or are empty, or a number is not positive.
+    ///
+    /// # Errors
+    /// Those of [`spawn`](Self::spawn).
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let programs = [Command::new("./ocean"), Command::new("./atmosphere")];
+    /// let models = universe.world().process_at_rank(0).spawn_multiple(&programs, &[2, 6]).unwrap();
+    /// assert_eq!(models.remote_size(), 8);
+    /// ```
+    #[track_caller]
+    fn spawn_multiple(
+        &self,
+        commands: &[Command],
+        maxprocs: &[Rank],
+    ) -> Result<InterCommunicator, MpiError> {
+        let commands: Vec<&Command> = commands.iter().collect();
+        spawn("spawn_multiple", shared(self), root(self), &commands, maxprocs)
     }
 }
 

@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
-/// The world rank of each member of a communicator.
+/// The number in the job of each member of a communicator: its rank in the world, for those that the job began with.
 pub(crate) type Members = Arc<[usize]>;
 
-/// A group of world ranks with a context of its own. Contexts are even; the odd one above belongs to collectives.
+/// A group of ranks with a context of its own. Contexts are even; the odd one above belongs to collectives.
+///
+/// Between two groups the members are those whom messages go to and come from, the other group, and this rank is one of its own group.
 #[derive(Debug)]
 pub(crate) struct Comm {
     context: u32,
     members: Members,
-    /// The member that each world rank is; `u32::MAX` for none.
+    /// The member that each rank of the job is; `u32::MAX` for none.
     index: Vec<u32>,
     rank: usize,
+    /// This rank's own group, if it is not the members.
+    own: Option<Members>,
 }
 
 impl Comm {
-    /// `members` are world ranks, each once, `me` among them; `world` is the world's size.
-    pub(crate) fn new(context: u32, members: Vec<usize>, me: usize, world: usize) -> Comm {
+    /// `members` are ranks of the job, each once, `me` among them; `job` is how many the job has room for.
+    pub(crate) fn new(context: u32, members: Vec<usize>, me: usize, job: usize) -> Comm {
         debug_assert!(context % 2 == 0);
-        let mut index = vec![u32::MAX; world];
+        let mut index = vec![u32::MAX; job];
         for (member, &world_rank) in members.iter().enumerate() {
             index[world_rank] = member as u32;
         }
@@ -30,6 +34,29 @@ impl Comm {
             members: members.into(),
             index,
             rank,
+            own: None,
+        }
+    }
+
+    /// As [`Comm::new`], between the group `own`, `me` among it, and the group `others`.
+    pub(crate) fn between(
+        context: u32,
+        own: Vec<usize>,
+        others: Vec<usize>,
+        me: usize,
+        job: usize,
+    ) -> Comm {
+        let own = Comm::new(context, own, me, job);
+        let mut index = vec![u32::MAX; job];
+        for (member, &other) in others.iter().enumerate() {
+            index[other] = member as u32;
+        }
+        Comm {
+            context,
+            members: others.into(),
+            index,
+            rank: own.rank,
+            own: Some(own.members),
         }
     }
 
@@ -37,7 +64,17 @@ impl Comm {
         self.context
     }
 
-    /// This process's rank in the communicator.
+    /// This process's own group.
+    pub(crate) fn own(&self) -> &Members {
+        self.own.as_ref().unwrap_or(&self.members)
+    }
+
+    /// Whether this is between two groups.
+    pub(crate) fn is_inter(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// This process's rank in its own group.
     #[inline]
     pub(crate) fn rank(&self) -> usize {
         self.rank
@@ -48,7 +85,7 @@ impl Comm {
         self.members.len()
     }
 
-    /// The world rank of member `rank`.
+    /// The number in the job of member `rank`.
     #[inline]
     pub(crate) fn world_rank(&self, rank: usize) -> usize {
         self.members[rank]
@@ -58,7 +95,7 @@ impl Comm {
         &self.members
     }
 
-    /// The member that world rank `world` is.
+    /// The member that rank `world` of the job is.
     #[inline]
     pub(crate) fn member(&self, world: usize) -> Option<usize> {
         self.index

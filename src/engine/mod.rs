@@ -163,12 +163,12 @@ impl Engine {
         })
     }
 
-    /// This process's rank in the world.
+    /// This process's number in the job: its rank in the world, unless it was spawned.
     pub(crate) fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Ranks of the world.
+    /// How many ranks the job has room for.
     pub(crate) fn size(&self) -> usize {
         self.segment.ranks()
     }

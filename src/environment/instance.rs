@@ -1,6 +1,7 @@
 //! One rank as the face sees it: its engine, who may call, and how its failures end.
 use super::buffered::Buffered;
 use crate::engine::{Engine, ThreadLevel};
+use crate::job::spawn::{Answer, Request};
 use crate::job::{FailureKind, Membership};
 use crate::model::{Error, ErrorClass};
 use core::panic::Location;
@@ -206,6 +207,17 @@ impl Instance {
                 control.record_failure(self.engine.rank(), FailureKind::Panic, PANICKED, &text);
                 control.raise_abort();
             }
+        }
+    }
+
+    /// Has further ranks started.
+    pub(crate) fn spawn(&self, request: &Request) -> Result<Answer, Error> {
+        match &self.home {
+            Home::Process(membership) => membership.spawn(request, || self.engine.progress()),
+            Home::Thread => Err(Error::new(
+                ErrorClass::State,
+                "ranks that are threads of a test cannot spawn others; start the program by `tercio run`",
+            )),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::job::identity;
 use crate::model::Site;
 use crate::topology::SimpleCommunicator;
 use core::panic::Location;
+use core::sync::atomic::Ordering;
 use process::{Rank, State};
 use std::string::FromUtf8Error;
 use std::sync::OnceLock;
@@ -46,16 +47,39 @@ impl Universe {
         SimpleCommunicator::from_shared(self.rank.world.clone())
     }
 
-    /// How many ranks there can be in all.
+    /// How many ranks the job is to have in all, with those that it spawns: what `--universe-size` said, or else a rank for each usable core,
+    /// and at least those that the job began with.
     ///
     /// Corresponds to the attribute `MPI_UNIVERSE_SIZE`.
     ///
     /// ```
     /// let universe = tercio::initialize().unwrap();
-    /// assert_eq!(universe.size(), Some(1));
+    /// assert_eq!(universe.size(), Some(1)); // started without a launcher
     /// ```
     pub fn size(&self) -> Option<usize> {
-        Some(self.rank.instance.engine().size())
+        let engine = self.rank.instance.engine();
+        let told = engine.segment().control().universe();
+        // Relaxed: written before the ranks were started.
+        Some(match told.load(Ordering::Relaxed) as usize {
+            0 => engine.size(),
+            told => told,
+        })
+    }
+
+    /// Gives up the communicator with the processes that spawned this one, if it was spawned; [`parent`](crate::traits::Communicator::parent)
+    /// is `None` from then on. Dropping the `Universe` does it too.
+    ///
+    /// Corresponds to `MPI_Comm_disconnect` of the parent's communicator.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// let mut universe = tercio::initialize().unwrap();
+    /// universe.disconnect_parent();
+    /// assert!(universe.world().parent().is_none());
+    /// ```
+    #[track_caller]
+    pub fn disconnect_parent(&mut self) {
+        self.rank.leave_parent();
     }
 
     /// Which of the programs that were started together this is, counted from 0; `None` without a launcher.
@@ -126,6 +150,7 @@ impl Drop for Universe {
             instance.end_in_panic();
             return;
         }
+        self.rank.leave_parent();
         for left in self.rank.finalize(self.made) {
             eprintln!("tercio: {left}");
         }

@@ -3,11 +3,13 @@ use super::instance::{Home, Instance};
 use crate::coll;
 use crate::engine::{Engine, Settings, ThreadLevel};
 use crate::job::Membership;
+use crate::job::identity::Birth;
 use crate::model::{Error, Site};
 use crate::topology::shared::{Role, Shared};
 use core::cell::RefCell;
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// A rank with its two communicators.
 #[derive(Clone)]
@@ -15,12 +17,26 @@ pub(crate) struct Rank {
     pub(crate) instance: Arc<Instance>,
     pub(crate) world: Arc<Shared>,
     pub(crate) self_comm: Arc<Shared>,
+    /// The communicator with those who spawned it, until it is given up.
+    parent: Arc<Mutex<Option<Arc<Shared>>>>,
 }
 
 impl Rank {
-    pub(crate) fn new(engine: Engine, home: Home) -> Result<Rank, Error> {
+    /// The rank behind `engine`, started together with `world`, numbers in the job; `birth` is theirs if they were spawned.
+    pub(crate) fn new(
+        engine: Engine,
+        home: Home,
+        world: Range<usize>,
+        birth: Option<&Birth>,
+    ) -> Result<Rank, Error> {
         let instance = Instance::new(engine, home);
-        let world = Shared::new(&instance, coll::world(instance.engine())?, Role::World);
+        let engine = instance.engine();
+        let parent = birth.map(|birth| {
+            let coll = coll::between(engine, birth, world.clone());
+            Shared::new(&instance, coll, Role::Parent)
+        });
+        let world = coll::world(engine, world, birth)?;
+        let world = Shared::new(&instance, world, Role::World);
         let self_comm = Shared::new(
             &instance,
             coll::self_comm(instance.engine())?,
@@ -30,7 +46,20 @@ impl Rank {
             instance,
             world,
             self_comm,
+            parent: Arc::new(Mutex::new(parent)),
         })
+    }
+
+    /// The communicator with those who spawned this rank.
+    pub(crate) fn parent(&self) -> Option<Arc<Shared>> {
+        let parent = self.parent.lock();
+        parent.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives that communicator up.
+    pub(crate) fn leave_parent(&self) {
+        let parent = self.parent.lock();
+        drop(parent.unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Takes leave of the others: what was sent is still delivered. Later calls are refused. What was left undone, in words.
@@ -81,7 +110,8 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
         membership.note_panics();
         let settings = Settings::from_variables(level, |name| std::env::var(name).ok())?;
         let engine = Engine::new(membership.segment().clone(), membership.local(), settings)?;
-        Rank::new(engine, Home::Process(membership))
+        let home = Home::Process(membership.clone());
+        Rank::new(engine, home, membership.world(), membership.birth())
     };
     let rank = join();
     if let Ok(rank) = &rank {

@@ -1,10 +1,11 @@
 //! Becoming the rank that the environment says: one process only, known to the agent from then on.
-use super::identity::{self, Identity, join};
+use super::identity::{self, Birth, Identity, join};
 use super::{Control, Exchange, FailureKind, RankState, Segment, leave, lifeline};
 use crate::model::error::Result;
 use crate::sys::{cma, fd, process};
+use core::ops::Range;
 use core::sync::atomic::Ordering;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a claimant sends to its agent, together with its end of the lifeline and its own pidfd.
@@ -13,12 +14,16 @@ pub(crate) const CLAIM: &[u8] = b"tercio claim 1";
 /// This process as a member of a job: the segment, and which rank it is there.
 pub(crate) struct Membership {
     segment: Arc<Segment>,
-    /// Its number in the world.
+    /// Its number in the job.
     rank: usize,
     /// Its index in the segment.
     local: usize,
+    world: Range<usize>,
+    birth: Option<Birth>,
     /// This rank's side of what ranks publish, until somebody takes it.
     exchange: Mutex<Option<Exchange>>,
+    /// The socket to the agent; `None` alone.
+    agent: Option<OwnedFd>,
     /// Whether there is nobody but this process.
     alone: bool,
 }
@@ -53,18 +58,17 @@ impl Membership {
             segment,
             rank: 0,
             local: 0,
+            world: 0..1,
+            birth: None,
             exchange: Mutex::new(Some(exchange)),
+            agent: None,
             alone: true,
         })
     }
 
     fn claim(identity: Identity) -> Result<Membership> {
-        let Identity {
-            rank,
-            size,
-            ref job,
-            ..
-        } = identity;
+        let world = identity.world();
+        let (rank, job) = (world.start.saturating_add(identity.rank), &identity.job);
         if !fd::is_socket(identity.claim) {
             return Err(closed(&identity, identity::CLAIM_FD));
         }
@@ -72,10 +76,11 @@ impl Membership {
             fd::inherited(identity.segment).map_err(|_| closed(&identity, identity::SEGMENT_FD))?;
         let segment = Segment::attach(segment)?;
         let directory = segment.directory();
-        if directory.world() != size {
+        if world.end > directory.world() {
             return Err(join(format!(
-                "{}={size}, but the job has {} ranks; only `tercio run` sets it",
+                "{}={}, but the job has {} ranks; only `tercio run` sets it",
                 identity::SIZE,
+                identity.size,
                 directory.world()
             )));
         }
@@ -120,6 +125,7 @@ impl Membership {
         let lifeline = introduce(&claim).map_err(|error| {
             join(format!("rank {rank} cannot reach its agent ({error}); the job has ended, or a container hides it"))
         })?;
+        let agent = claim.try_clone().ok();
         lifeline::hold(lifeline).map_err(|error| {
             join(format!("rank {rank} cannot start its lifeline thread ({error}); raise the limit of processes (`ulimit -u`)"))
         })?;
@@ -130,7 +136,10 @@ impl Membership {
             segment,
             rank,
             local,
+            world,
+            birth: identity.birth,
             exchange: Mutex::new(Some(exchange)),
+            agent,
             alone: false,
         })
     }
@@ -175,6 +184,21 @@ impl Membership {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// The numbers in the job of the ranks that were started with this one.
+    pub(crate) fn world(&self) -> Range<usize> {
+        self.world.clone()
+    }
+
+    /// How this rank came into the job, if others spawned it.
+    pub(crate) fn birth(&self) -> Option<&Birth> {
+        self.birth.as_ref()
+    }
+
+    /// The socket to the agent; `None` without one.
+    pub(super) fn agent(&self) -> Option<BorrowedFd<'_>> {
+        self.agent.as_ref().map(OwnedFd::as_fd)
     }
 
     /// Ends the job because of this rank: records why, raises the abort word and ends this process at once with `code`.
@@ -252,6 +276,7 @@ mod tests {
         Identity {
             rank,
             size: segment.ranks(),
+            birth: None,
             segment: fd,
             claim: claim.into_raw_fd(),
             job: "test".into(),
@@ -260,7 +285,7 @@ mod tests {
 
     #[test]
     fn one_process_claims_a_rank_and_the_agent_learns_which() {
-        let segment = Segment::create(2).unwrap();
+        let segment = Segment::create(2, 2).unwrap();
         let (agent, rank) = fd::packet_pair().unwrap();
         fd::ask_credentials(agent.as_fd()).unwrap();
         let first = Membership::claim(identity(&segment, rank, 1)).unwrap();
@@ -291,7 +316,7 @@ mod tests {
 
     #[test]
     fn closed_descriptors_and_lost_ranks_get_a_sentence() {
-        let segment = Segment::create(2).unwrap();
+        let segment = Segment::create(2, 2).unwrap();
         let (_agent, rank) = fd::packet_pair().unwrap();
         let mut closed = identity(&segment, rank, 0);
         closed.segment = 987_654;

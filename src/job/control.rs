@@ -155,6 +155,11 @@ impl<'s> Control<'s> {
         self.segment.u32(header::CLAIMED_CORES)
     }
 
+    /// How many ranks the job may have in all.
+    pub(crate) fn universe(&self) -> &'s AtomicU32 {
+        self.segment.u32(header::UNIVERSE)
+    }
+
     /// The next unused contexts: `count` even numbers, the first is returned.
     pub(crate) fn draw_contexts(&self, count: u32) -> u32 {
         self.segment

@@ -1,6 +1,8 @@
 //! Who this process is, as its environment tells: a rank of a job, or a program on its own.
+use super::layout::MAX_LOCAL_RANKS;
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
+use core::ops::Range;
 use std::os::fd::RawFd;
 
 /// The names of the variables by which an agent tells a rank who it is.
@@ -12,17 +14,97 @@ pub(crate) const JOB: &str = "TERCIO_JOB";
 /// Which of the job's programs it runs.
 pub(crate) const APPNUM: &str = "TERCIO_APPNUM";
 
+/// What a spawned rank has beyond that: see [`Birth`].
+pub(crate) const BIRTH: &str = "TERCIO_BIRTH";
+
 /// A rank of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// In its world: the ranks that were started together.
     pub(crate) rank: usize,
+    /// Of its world.
     pub(crate) size: usize,
+    /// For a rank that others spawned.
+    pub(crate) birth: Option<Birth>,
     /// The number under which this process inherited the segment.
     pub(crate) segment: RawFd,
     /// The number under which it inherited its socket to the agent.
     pub(crate) claim: RawFd,
     /// The job's name for messages.
     pub(crate) job: String,
+}
+
+/// How ranks that were spawned by others came into the job, the same for all that were spawned together. As a variable: five words, the
+/// members of the parent group as numbers and spans of them, as in `6 0 12 14 0-3,5`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Birth {
+    /// The number in the job of the first of them. Ranks that are spawned are numbered on after those that are there.
+    pub(crate) first: usize,
+    /// The cells of their world, if there were any left.
+    pub(crate) cells: Option<usize>,
+    /// The context of messages between the spawning group and them.
+    pub(crate) between: u32,
+    /// The context of both groups as one.
+    pub(crate) union: u32,
+    /// The spawning group, as numbers in the job.
+    pub(crate) parents: Vec<usize>,
+}
+
+impl Birth {
+    pub(crate) fn to_text(&self) -> String {
+        let mut spans: Vec<(usize, usize)> = Vec::new();
+        for &parent in &self.parents {
+            match spans.last_mut() {
+                Some((_, last)) if *last + 1 == parent => *last = parent,
+                _ => spans.push((parent, parent)),
+            }
+        }
+        let spans: Vec<_> = spans
+            .iter()
+            .map(|(first, last)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            })
+            .collect();
+        format!(
+            "{} {} {} {} {}",
+            self.first,
+            self.cells.map_or(0, |block| block + 1),
+            self.between,
+            self.union,
+            spans.join(",")
+        )
+    }
+
+    fn from_text(text: &str) -> Option<Birth> {
+        let mut words = text.split(' ');
+        let mut number = || words.next()?.parse::<u32>().ok();
+        let (first, cells, between, union) = (number()?, number()?, number()?, number()?);
+        let mut parents = Vec::new();
+        for span in words.next()?.split(',') {
+            let (from, to) = span.split_once('-').unwrap_or((span, span));
+            let (from, to) = (from.parse().ok()?, to.parse::<usize>().ok()?);
+            if to >= MAX_LOCAL_RANKS {
+                return None;
+            }
+            parents.extend(from..=to);
+        }
+        Some(Birth {
+            first: first as usize,
+            cells: (cells as usize).checked_sub(1),
+            between,
+            union,
+            parents,
+        })
+    }
+}
+
+impl Identity {
+    /// The numbers in the job of its world's ranks.
+    pub(crate) fn world(&self) -> Range<usize> {
+        let first = self.birth.as_ref().map_or(0, |birth| birth.first);
+        first..first.saturating_add(self.size)
+    }
 }
 
 /// Reads the identity by `lookup`: `None` for a program on its own.
@@ -54,9 +136,18 @@ pub(crate) fn identify(lookup: impl Fn(&str) -> Option<String>) -> Result<Option
             ))
         })
     };
+    let birth = match lookup(BIRTH) {
+        None => None,
+        Some(text) => Some(Birth::from_text(&text).ok_or_else(|| {
+            join(format!(
+                "{BIRTH}={text} does not tell who spawned this rank; only tercio's agent sets it"
+            ))
+        })?),
+    };
     let identity = Identity {
         rank: number(RANK)? as usize,
         size: number(SIZE)? as usize,
+        birth,
         segment: number(SEGMENT_FD)? as RawFd,
         claim: number(CLAIM_FD)? as RawFd,
         job: lookup(JOB).unwrap_or_default(),
@@ -143,6 +234,28 @@ mod tests {
                 .to_string()
                 .contains("not below")
         );
+    }
+
+    #[test]
+    fn a_spawned_rank_knows_who_spawned_it() {
+        let birth = Birth {
+            first: 6,
+            cells: Some(3),
+            between: 12,
+            union: 14,
+            parents: vec![2, 0, 1, 5],
+        };
+        assert_eq!(birth.to_text(), "6 4 12 14 2,0-1,5");
+        let lookup = |text: &'static str| {
+            with(&[(RANK, "1"), (SIZE, "2"), (SEGMENT_FD, "5"), (CLAIM_FD, "7"), (BIRTH, text)])
+        };
+        let identity = lookup("6 4 12 14 2,0-1,5").unwrap().unwrap();
+        assert_eq!(identity.world(), 6..8);
+        assert_eq!(identity.birth, Some(birth));
+        for strange in ["", "6 4 12 14", "6 4 12 14 x", "6 4 12 14 0-4000000", "6 -4 12 14 0"] {
+            let text = lookup(strange).unwrap_err().to_string();
+            assert!(text.contains("does not tell who spawned"), "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! directory       head, the world's members, records: see job/README.md                                                    (sparse)
 //! ```
 //!
-//! The file is sparse: only what is used takes memory. Everything shared is either an atomic or copied as raw bytes.
+//! The file is sparse: only what is used takes memory. So there is room for more ranks than the job begins with, for those that are spawned
+//! later. Everything shared is either an atomic or copied as raw bytes.
 
 /// Bytes that must not be shared by two writers: two lines, because of adjacent-line prefetch on x86-64 and 128-byte lines on aarch64.
 pub(crate) const LINE: usize = 128;
@@ -21,7 +22,7 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
@@ -83,6 +84,8 @@ pub(crate) mod header {
     /// A hash of the crate's version: two programs of one job must be built with the same Tercio.
     pub(crate) const BUILD: usize = 16;
     pub(crate) const CLAIMED_CORES: usize = 24;
+    /// What ranks are told as the universe's size.
+    pub(crate) const UNIVERSE: usize = 28;
     pub(crate) const ABORT: usize = 128;
     pub(crate) const FIRST_FAILED: usize = 256;
     pub(crate) const AWAKE: usize = 384;
@@ -175,9 +178,16 @@ impl Map {
         self.total
     }
 
-    /// Bytes from the start that every rank touches: they are taken when the segment is made.
-    pub(crate) const fn always(&self) -> usize {
-        self.sites
+    /// What everybody touches of the ranks `first..end`, as offsets and lengths: taken before they start. Those of rank 0 include the header.
+    pub(crate) const fn always(&self, first: usize, end: usize) -> [(usize, usize); 3] {
+        assert!(first < end && end <= self.ranks);
+        let pages = if first == 0 { 0 } else { self.rank_page(first) };
+        let rows = (end - first) * Self::counter_row(self.ranks);
+        [
+            (pages, self.rank_page(end - 1) + RANK_PAGE - pages),
+            (self.sent(first, 0), rows),
+            (self.received(first, 0), rows),
+        ]
     }
 
     pub(crate) const fn rank_page(&self, rank: usize) -> usize {
@@ -267,6 +277,10 @@ mod tests {
                 map.directory()
             );
             assert_eq!(map.directory() + DIRECTORY, map.total());
+            let [pages, sent, received] = map.always(0, n);
+            assert_eq!((pages.0, sent.0), (0, pages.1));
+            assert!(received.0 + received.1 <= map.site_table(0));
+            assert_eq!(map.always(last, n)[0].0, if n == 1 { 0 } else { map.rank_page(last) });
             for offset in [
                 map.site_table(last),
                 map.lane(last, last),

@@ -1,5 +1,6 @@
 //! Who am I: identity, wire-up, the segments and their control page. README.md says how ranks learn of each other.
 
+pub(crate) mod bytes;
 pub(crate) mod claim;
 pub(crate) mod control;
 pub(crate) mod directory;
@@ -9,6 +10,7 @@ pub(crate) mod layout;
 pub(crate) mod leave;
 pub(crate) mod lifeline;
 pub(crate) mod segment;
+pub(crate) mod spawn;
 
 pub(crate) use claim::Membership;
 pub(crate) use control::{Control, FailureKind, RankState};

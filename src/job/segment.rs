@@ -4,7 +4,7 @@ use super::layout::{self, Map, PAGE};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 use crate::sys::mem;
-use core::ops::Deref;
+use core::ops::{Deref, Range};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::MmapRaw;
@@ -55,9 +55,9 @@ fn memory(what: &str, len: usize, error: &std::io::Error) -> Error {
 }
 
 impl Segment {
-    /// A new segment for `ranks` ranks, held by a descriptor without a name.
-    pub(crate) fn create(ranks: usize) -> Result<Segment> {
-        let layout = Self::layout_for(ranks)?;
+    /// A new segment for `ranks` ranks, with room for `room` in all, held by a descriptor without a name.
+    pub(crate) fn create(ranks: usize, room: usize) -> Result<Segment> {
+        let layout = Self::layout_for(room)?;
         let total = layout.total();
         let fd = mem::memfd(c"tercio-segment", total as u64)
             .map_err(|e| memory("make the job's shared segment", total, &e))?;
@@ -69,9 +69,9 @@ impl Segment {
             fd: Some(fd),
             directory_end: Mutex::new(0),
         };
-        segment.reserve(0, layout.always())?;
+        segment.reserve_ranks(0..ranks)?;
         segment.write_header();
-        segment.settle_here()?;
+        segment.settle_here(ranks)?;
         Ok(segment)
     }
 
@@ -87,7 +87,7 @@ impl Segment {
             directory_end: Mutex::new(0),
         };
         segment.write_header();
-        segment.settle_here()?;
+        segment.settle_here(ranks)?;
         Ok(segment)
     }
 
@@ -154,9 +154,9 @@ impl Segment {
         Ok(Map::new(ranks))
     }
 
-    /// All ranks of the job are here, until somebody says otherwise.
-    fn settle_here(&self) -> Result<()> {
-        let places: Vec<Place> = (0..self.ranks() as u32)
+    /// All `ranks` ranks of the job are here, until somebody says otherwise.
+    pub(crate) fn settle_here(&self, ranks: usize) -> Result<()> {
+        let places: Vec<Place> = (0..ranks as u32)
             .map(|local| Place { host: 0, local })
             .collect();
         self.directory().settle(&places, 0)
@@ -188,6 +188,7 @@ impl Segment {
         &self.layout
     }
 
+    /// How many ranks there is room for: those that the job began with, and those that are spawned.
     pub(crate) fn ranks(&self) -> usize {
         self.layout.ranks()
     }
@@ -202,6 +203,14 @@ impl Segment {
         let Some(fd) = &self.fd else { return Ok(()) };
         mem::allocate(fd, offset as u64, len as u64)
             .map_err(|e| memory("take shared memory for messages", len, &e))
+    }
+
+    /// Takes the memory that everybody touches of these ranks, before they start.
+    pub(crate) fn reserve_ranks(&self, ranks: Range<usize>) -> Result<()> {
+        for (offset, len) in self.layout.always(ranks.start, ranks.end) {
+            self.reserve(offset, len)?;
+        }
+        Ok(())
     }
 
     /// A pointer to `len` bytes at `offset`. Panics if they are not all inside: offsets come from [`Map`], never from a peer unchecked.
@@ -276,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_segment_is_found_again_by_its_descriptor() {
-        let made = Segment::create(3).unwrap();
+        let made = Segment::create(3, 3).unwrap();
         made.u32(layout::header::CLAIMED_CORES)
             .store(7, Ordering::Relaxed);
         let fd = made.fd().unwrap().try_clone_to_owned().unwrap();
@@ -295,7 +304,7 @@ mod tests {
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let text = Segment::attach(file).err().unwrap().to_string();
         assert!(text.contains("not a job's segment"), "{text}");
-        let other = Segment::create(1).unwrap();
+        let other = Segment::create(1, 1).unwrap();
         other
             .u32(layout::header::VERSION)
             .store(99, Ordering::Relaxed);
@@ -303,7 +312,7 @@ mod tests {
         let text = Segment::attach(fd).err().unwrap().to_string();
         assert!(text.contains("another version"), "{text}");
         assert!(
-            Segment::create(0)
+            Segment::create(0, 0)
                 .err()
                 .unwrap()
                 .to_string()

@@ -10,6 +10,7 @@ use super::judge::Culprit;
 use super::logs::{self, Logs};
 use super::outbox::Outbox;
 use super::ranks::{Launch, Rank};
+use super::spawn::Spawn;
 use super::streams::Merge;
 use super::teardown;
 use super::wire::{Description, Order, PACKET, Report};
@@ -55,11 +56,16 @@ pub(super) struct Agent {
     pub(super) job: Job,
     pub(super) name: String,
     pub(super) segment: Segment,
-    claims: Claims,
+    pub(super) claims: Claims,
+    /// Whether ranks are bound to the cores that are claimed.
+    pub(super) bound: bool,
+    pub(super) limit: Option<process::DescriptorLimit>,
     pub(super) ranks: Vec<Rank>,
     /// Where ranks that could not be started tell why; at its end all have been.
     pub(super) launch: Option<OwnedFd>,
     pub(super) refused: Option<Error>,
+    /// Ranks on their way that others asked for.
+    pub(super) spawns: Vec<Spawn>,
     pub(super) outbox: Outbox,
     pub(super) merge: [Merge; 2],
     pub(super) logs: Option<Logs>,
@@ -167,8 +173,15 @@ impl Agent {
         let plan = job.plan()?;
         let size = job.ranks();
         let name = super::job_name(process::id());
-        let segment = Segment::create(size).map_err(|error| Error::new(125, error.to_string()))?;
         let usable = Usable::here();
+        let room = job.room(usable.count());
+        let segment =
+            Segment::create(size, room).map_err(|error| Error::new(125, error.to_string()))?;
+        let universe = job.universe(usable.count());
+        segment
+            .control()
+            .universe()
+            .store(universe as u32, Ordering::Relaxed);
         let claims = Claims::take(size, &usable);
         segment
             .control()
@@ -198,6 +211,9 @@ impl Agent {
             job: &job,
             name: &name,
             segment: &segment,
+            world: 0..size,
+            first_program: 0,
+            birth: None,
             cores: if bound { claims.cores() } else { &[] },
             null,
             fed,
@@ -227,6 +243,9 @@ impl Agent {
             ranks,
             launch: Some(launch),
             refused: None,
+            spawns: Vec::new(),
+            bound,
+            limit,
             outbox: Outbox::default(),
             merge: [Merge::new(tag), Merge::new(tag)],
             logs,
@@ -307,6 +326,11 @@ impl Agent {
                 .launch
                 .as_ref()
                 .map(|pipe| watch.add(pipe.as_fd(), Interest::Read));
+            let spawns: Vec<usize> = self
+                .spawns
+                .iter()
+                .map(|spawn| watch.add(spawn.launch.as_fd(), Interest::Read))
+                .collect();
             if let Some(pipe) = self
                 .feed
                 .pipe
@@ -354,6 +378,12 @@ impl Agent {
             }
             if launch.is_some_and(|launch| watch.ready(launch)) {
                 self.take_launch();
+            }
+            // From the back: one that is over goes out of the list.
+            for (at, index) in spawns.into_iter().enumerate().rev() {
+                if watch.ready(index) {
+                    self.take_spawn(at);
+                }
             }
             self.feed();
             // Claims before ends: who claimed a rank decides what its end means.

@@ -54,19 +54,26 @@ impl Claims {
             cores: Vec::new(),
             _sockets: Vec::new(),
         };
+        claims.take_more(wanted, usable);
+        claims
+    }
+
+    /// Claims up to `wanted` more; which.
+    pub(super) fn take_more(&mut self, wanted: usize, usable: &Usable) -> &[usize] {
+        let had = self.cores.len();
         for &processor in &usable.processors {
-            if claims.cores.len() == wanted.min(usable.count()) {
+            if self.cores.len() >= (had + wanted).min(usable.count()) {
                 break;
             }
             let name = format!("tercio-core-{processor}");
             let bound = SocketAddr::from_abstract_name(name)
                 .and_then(|name| UnixDatagram::bind_addr(&name));
             if let Ok(socket) = bound {
-                claims.cores.push(processor);
-                claims._sockets.push(socket);
+                self.cores.push(processor);
+                self._sockets.push(socket);
             }
         }
-        claims
+        &self.cores[had..]
     }
 
     pub(super) fn cores(&self) -> &[usize] {
@@ -88,7 +95,8 @@ mod tests {
         assert_eq!(usable.count(), 2);
         let first = Claims::take(1, &usable);
         assert_eq!(first.cores(), [90_001]);
-        let second = Claims::take(4, &usable);
+        let mut second = Claims::take(1, &usable);
+        assert_eq!(second.take_more(4, &usable), [90_003]);
         assert_eq!(second.cores(), [90_002, 90_003]);
         assert_eq!(Claims::take(1, &usable).cores(), [] as [usize; 0]);
         drop(first);

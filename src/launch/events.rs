@@ -10,6 +10,7 @@ use super::wire::{Order, PACKET, Report, Stream};
 use crate::job::claim::CLAIM;
 use crate::job::directory::Record;
 use crate::job::exchange::{self, Request};
+use crate::job::spawn::SPAWN;
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process::{self, Change, Exit};
 use std::io;
@@ -180,7 +181,7 @@ impl Agent {
         };
         match &rank.claimant {
             None => self.introduce(number, pid, packet),
-            Some(claimant) if claimant.pid == pid => self.serve(number, &packet.bytes),
+            Some(claimant) if claimant.pid == pid => self.serve(number, packet),
             Some(_) => {}
         }
     }
@@ -207,9 +208,12 @@ impl Agent {
         });
     }
 
-    /// A rank publishes something, or asks for the secret.
-    fn serve(&mut self, number: usize, packet: &[u8]) {
-        match Request::decode(packet) {
+    /// A rank publishes something, asks for the secret, or for further ranks.
+    fn serve(&mut self, number: usize, packet: fd::Packet) {
+        if packet.bytes == SPAWN {
+            return self.take_request(packet.descriptors);
+        }
+        match Request::decode(&packet.bytes) {
             Some(Request::Put { key, value }) => self.publish(Record {
                 rank: number as u32,
                 key,
@@ -239,8 +243,12 @@ impl Agent {
             let rank = &mut self.ranks[number];
             rank.stop = None;
             if stranger {
+                let given_up = rank.given_up;
                 if let Some(claimant) = &mut rank.claimant {
                     claimant.ended = true;
+                    if given_up {
+                        continue;
+                    }
                     told.push((
                         number,
                         process::exit_of_stranger(claimant.process.as_fd(), claimant.pid),
@@ -259,6 +267,10 @@ impl Agent {
             let is_claimant = rank.is_claimant();
             if let Some(claimant) = rank.claimant.as_mut().filter(|_| is_claimant) {
                 claimant.ended = true;
+            }
+            if rank.given_up {
+                // Nobody knows of it, so that nobody waits for it.
+                continue;
             }
             told.push((number, Some(exit), is_claimant));
         }

@@ -1,5 +1,6 @@
 //! What is to run: the job, its programs and how they are connected to the world.
 use super::running::{self, Outcome, Running};
+use crate::job::layout::MAX_LOCAL_RANKS;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -131,7 +132,11 @@ pub struct Job {
     pub(super) verbose: bool,
     pub(super) foreign_names: bool,
     pub(super) removed: Vec<OsString>,
+    pub(super) universe: Option<usize>,
 }
+
+/// How many ranks can be spawned where nobody said how many: room for them is only room, no memory.
+const SPARE_RANKS: usize = 16;
 
 impl Default for Job {
     fn default() -> Job {
@@ -152,6 +157,7 @@ impl Job {
             verbose: false,
             foreign_names: false,
             removed: Vec::new(),
+            universe: None,
         }
     }
 
@@ -207,6 +213,29 @@ impl Job {
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Job {
         self.removed.push(name.into());
         self
+    }
+
+    /// How many ranks the job may have in all, with those that it spawns: what [`Universe::size`](crate::environment::Universe::size) says.
+    /// Unless told, that is a rank for each usable core, and at least what the job begins with; 16 more may be spawned all the same.
+    pub fn universe_size(mut self, ranks: usize) -> Job {
+        self.universe = Some(ranks);
+        self
+    }
+
+    /// What ranks learn as the universe's size, with `cores` usable.
+    pub(super) fn universe(&self, cores: usize) -> usize {
+        let least = self.ranks();
+        self.universe.unwrap_or(cores).max(least)
+    }
+
+    /// How many ranks there is room for in all.
+    pub(super) fn room(&self, cores: usize) -> usize {
+        let universe = self.universe(cores);
+        match self.universe {
+            Some(_) => universe,
+            None => universe.max(self.ranks() + SPARE_RANKS),
+        }
+        .min(MAX_LOCAL_RANKS)
     }
 
     /// The number of ranks of all programs.

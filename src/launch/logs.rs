@@ -7,35 +7,47 @@ use std::path::{Path, PathBuf};
 
 /// The files of each rank, and what puts labels into them.
 pub(super) struct Logs {
+    directory: PathBuf,
+    tag: bool,
     ranks: Vec<[(PathBuf, Option<File>, Merge); 2]>,
 }
 
 /// Makes the directory and empty files for `size` ranks.
 pub(super) fn open(directory: &Path, tag: bool, size: usize) -> Result<Logs, Error> {
-    let failed = |path: &Path, error: std::io::Error| {
-        Error::new(
-            125,
-            format!(
-                "output was to go to {}, which cannot be made: {error}",
-                path.display()
-            ),
-        )
+    let mut logs = Logs {
+        directory: directory.to_owned(),
+        tag,
+        ranks: Vec::with_capacity(size),
     };
-    let mut ranks = Vec::with_capacity(size);
-    for rank in 0..size {
-        let own = directory.join(format!("rank.{rank}"));
-        std::fs::create_dir_all(&own).map_err(|error| failed(&own, error))?;
-        let file = |name: &str| {
-            let path = own.join(name);
-            let file = File::create(&path).map_err(|error| failed(&path, error))?;
-            Ok((path, Some(file), Merge::new(tag)))
-        };
-        ranks.push([file("stdout")?, file("stderr")?]);
-    }
-    Ok(Logs { ranks })
+    logs.grow(size)?;
+    Ok(logs)
 }
 
 impl Logs {
+    /// Makes files for the ranks up to `size` that have none yet.
+    pub(super) fn grow(&mut self, size: usize) -> Result<(), Error> {
+        let failed = |path: &Path, error: std::io::Error| {
+            Error::new(
+                125,
+                format!(
+                    "output was to go to {}, which cannot be made: {error}",
+                    path.display()
+                ),
+            )
+        };
+        for rank in self.ranks.len()..size {
+            let own = self.directory.join(format!("rank.{rank}"));
+            std::fs::create_dir_all(&own).map_err(|error| failed(&own, error))?;
+            let file = |name: &str| {
+                let path = own.join(name);
+                let file = File::create(&path).map_err(|error| failed(&path, error))?;
+                Ok((path, Some(file), Merge::new(self.tag)))
+            };
+            self.ranks.push([file("stdout")?, file("stderr")?]);
+        }
+        Ok(())
+    }
+
     /// Writes output of a rank. When its file takes no more, one sentence says so, and what follows is dropped.
     pub(super) fn write(&mut self, rank: usize, stream: usize, bytes: Vec<u8>) -> Option<String> {
         let (path, file, merge) = &mut self.ranks[rank][stream];

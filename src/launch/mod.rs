@@ -28,6 +28,7 @@ mod plan;
 mod ranks;
 mod relay;
 mod running;
+mod spawn;
 mod streams;
 mod teardown;
 mod verdict;

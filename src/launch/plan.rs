@@ -54,6 +54,14 @@ impl Job {
                 ),
             ));
         }
+        if let Some(universe) = self.universe.filter(|n| *n < size || *n > MAX_LOCAL_RANKS) {
+            return Err(Error::new(
+                125,
+                format!(
+                    "a universe of {universe} ranks was asked for; it is at least the {size} that the job begins with, and at most {MAX_LOCAL_RANKS}"
+                ),
+            ));
+        }
         if let Stdin::Inherit { rank } | Stdin::Forward { rank } = self.stdin {
             if rank >= size {
                 let text = format!(
@@ -118,7 +126,7 @@ impl fmt::Display for Plan {
 
 /// The file that executing `program` executes, by the rules of the shell: a name without a slash is looked up in the `PATH` that the rank
 /// will have, relative names count from the directory that it will start in.
-fn find(program: &Program) -> Result<PathBuf, Error> {
+pub(super) fn find(program: &Program) -> Result<PathBuf, Error> {
     let name = program.command.to_string_lossy();
     let directory = program.wdir.clone().unwrap_or_default();
     if let Some(wdir) = program.wdir.as_ref().filter(|wdir| !wdir.is_dir()) {

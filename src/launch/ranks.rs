@@ -1,8 +1,10 @@
 //! The ranks' processes: how they are started, and what the agent knows of each.
 use super::job::{Error, Job, Program, Stdin};
 use super::streams::Lines;
-use crate::job::{Segment, identity};
+use crate::job::identity::{self, Birth};
+use crate::job::Segment;
 use crate::sys::{cpu, fd, process};
+use core::ops::Range;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -39,6 +41,8 @@ pub(super) struct Rank {
     /// Standard output and error: the pipe, until its end, and what is held of it.
     pub(super) streams: [(Option<OwnedFd>, Lines); 2],
     pub(super) program: usize,
+    /// It was to be spawned, and one of those to be spawned with it could not be: how it ends is no failure of the job.
+    pub(super) given_up: bool,
 }
 
 impl Rank {
@@ -122,12 +126,18 @@ fn program_of(job: &Job, rank: usize) -> Option<&Program> {
     })
 }
 
-/// What all ranks of a job have in common.
+/// What ranks that are started together have in common.
 pub(super) struct Launch<'a> {
     pub(super) job: &'a Job,
     pub(super) name: &'a str,
     pub(super) segment: &'a Segment,
-    /// The processor of each rank; empty if none is bound.
+    /// Their numbers in the job.
+    pub(super) world: Range<usize>,
+    /// The first of their programs.
+    pub(super) first_program: usize,
+    /// How they came to be, if others spawned them.
+    pub(super) birth: Option<&'a Birth>,
+    /// The processor of each of them; empty if none is bound.
     pub(super) cores: &'a [usize],
     pub(super) null: OwnedFd,
     /// The reading end of the pipe that feeds the rank to which standard input is forwarded.
@@ -176,6 +186,7 @@ impl Launch<'_> {
                     stop: None,
                     streams: [(Some(out), Lines::default()), (Some(err), Lines::default())],
                     program,
+                    given_up: false,
                 })
             }
         }
@@ -197,7 +208,7 @@ impl Launch<'_> {
                 // The agent died before that took hold.
                 process::exit_now(127);
             }
-            if let Some(&core) = self.cores.get(rank) {
+            if let Some(&core) = self.cores.get(rank - self.world.start) {
                 cpu::bind(core)?;
             }
             match self.job.stdin {
@@ -247,27 +258,35 @@ impl Launch<'_> {
         let text = |text: &OsStr| {
             CString::new(text.as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
         };
-        let mut env: BTreeMap<OsString, OsString> = std::env::vars_os()
-            .filter(|(name, _)| !super::is_our_role(name))
-            .collect();
+        // Spawned ranks have the environment that their parent gave them.
+        let mut env: BTreeMap<OsString, OsString> = match self.birth {
+            None => std::env::vars_os()
+                .filter(|(name, _)| !super::is_our_role(name))
+                .collect(),
+            Some(_) => BTreeMap::new(),
+        };
         env.extend(program.env.iter().cloned());
-        let size = self.job.ranks();
+        let (own, size) = (rank - self.world.start, self.world.len());
         if self.job.foreign_names {
-            for (name, value) in foreign_names(rank, size) {
+            for (name, value) in foreign_names(own, size) {
                 env.insert(name.into(), value.into());
             }
         }
         let segment = self.segment.fd().map_or(-1, |fd| fd.as_raw_fd());
         for (name, value) in [
-            (identity::RANK, rank.to_string()),
+            (identity::RANK, own.to_string()),
             (identity::SIZE, size.to_string()),
             (identity::SEGMENT_FD, segment.to_string()),
             (identity::CLAIM_FD, claim.to_string()),
             (identity::JOB, self.name.to_owned()),
-            (identity::APPNUM, number.to_string()),
+            (identity::APPNUM, (number - self.first_program).to_string()),
         ] {
             env.insert(name.into(), value.into());
         }
+        match self.birth {
+            Some(birth) => env.insert(identity::BIRTH.into(), birth.to_text().into()),
+            None => env.remove(OsStr::new(identity::BIRTH)),
+        };
         // A relative file counts from the directory that the rank starts in, which `file` names already.
         let file = if program.wdir.is_some() {
             std::path::absolute(file)?

@@ -243,6 +243,7 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
         identity::CLAIM_FD,
         identity::JOB,
         identity::APPNUM,
+        identity::BIRTH,
     ] {
         command.env_remove(name);
     }

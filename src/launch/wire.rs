@@ -3,8 +3,8 @@
 //! The launcher gives [`Order`]s, the agent (and, when the agent is lost, the guard) makes [`Report`]s.
 use super::job::{Bind, Job, Output, Program, Stdin};
 use super::running::Ending;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use crate::job::bytes::{Reader, Writer};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,82 +60,6 @@ pub(super) enum Report {
         code: i32,
         verdict: Option<(String, String)>,
     },
-}
-
-#[derive(Default)]
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn new(kind: u8) -> Writer {
-        Writer(vec![kind])
-    }
-
-    fn u32(mut self, value: u32) -> Writer {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn u64(mut self, value: u64) -> Writer {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn bytes(mut self, bytes: &[u8]) -> Writer {
-        self = self.u32(bytes.len() as u32);
-        self.0.extend(bytes);
-        self
-    }
-
-    fn rest(mut self, bytes: &[u8]) -> Vec<u8> {
-        self.0.extend(bytes);
-        self.0
-    }
-}
-
-/// Takes values off the front of a frame; `None` once it is too short.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let len = self.u32()?;
-        self.take(len as usize)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        Some(String::from_utf8_lossy(self.bytes()?).into_owned())
-    }
-
-    fn os(&mut self) -> Option<OsString> {
-        Some(OsString::from_vec(self.bytes()?.to_vec()))
-    }
-
-    /// A number of things that follow, each of which takes at least four bytes.
-    fn count(&mut self) -> Option<usize> {
-        let count = self.u32()? as usize;
-        (count <= self.0.len() / 4).then_some(count)
-    }
-
-    fn rest(self) -> Vec<u8> {
-        self.0.to_vec()
-    }
 }
 
 impl Stream {
@@ -281,6 +205,7 @@ pub(super) fn describe(job: &Job) -> Vec<Order> {
         .bytes(path.map_or(&[], |p| p.as_os_str().as_bytes()))
         .u32(job.verbose as u32)
         .u32(job.foreign_names as u32)
+        .u32(job.universe.map_or(0, |n| n as u32))
         .u32(job.programs.len() as u32);
     for program in &job.programs {
         w = w
@@ -347,6 +272,7 @@ impl Description {
         };
         job.verbose = r.u32()? != 0;
         job.foreign_names = r.u32()? != 0;
+        job.universe = Some(r.u32()? as usize).filter(|n| *n != 0);
         for _ in 0..r.count()? {
             let mut program = Program::new(r.os()?, r.u32()? as usize);
             program.args = (0..r.count()?).map(|_| r.os()).collect::<Option<_>>()?;
@@ -366,6 +292,8 @@ impl Description {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
 
     fn orders() -> Vec<Order> {
         let ends = [Ending::TimeLimit, Ending::Signal(15)].map(Order::End);
@@ -447,6 +375,7 @@ mod tests {
                 tag: true,
             })
             .verbose(true)
+            .universe_size(12)
             .foreign_names(true);
         assert_eq!(format!("{:?}", whole(&job).unwrap()), format!("{job:?}"));
         assert_eq!(

@@ -23,10 +23,12 @@ pub(crate) enum CollKind {
     Duplicate = 16,
     Split = 17,
     Finalize = 18,
+    Spawn = 19,
+    Merge = 20,
 }
 
 impl CollKind {
-    const ALL: [CollKind; 18] = [
+    const ALL: [CollKind; 20] = [
         CollKind::Barrier,
         CollKind::Broadcast,
         CollKind::Reduce,
@@ -45,6 +47,8 @@ impl CollKind {
         CollKind::Duplicate,
         CollKind::Split,
         CollKind::Finalize,
+        CollKind::Spawn,
+        CollKind::Merge,
     ];
 
     /// The kind with this number.
@@ -75,6 +79,8 @@ impl CollKind {
             CollKind::Duplicate => "duplicate",
             CollKind::Split => "split",
             CollKind::Finalize => "finalize (drop of Universe)",
+            CollKind::Spawn => "spawn",
+            CollKind::Merge => "merge",
         }
     }
 }

@@ -61,7 +61,7 @@ where
         let control = segment.control();
         control.set_state(number, RankState::Active);
         let engine = Engine::new(segment.clone(), number, Settings::new(threading.into()));
-        let rank = match engine.and_then(|engine| Rank::new(engine, Home::Thread)) {
+        let rank = match engine.and_then(|engine| Rank::new(engine, Home::Thread, 0..count, None)) {
             Ok(rank) => rank,
             Err(error) => panic!("{error}"),
         };

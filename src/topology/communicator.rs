@@ -4,10 +4,12 @@ use super::group::{GroupRelation, Members, UserGroup, relation};
 use super::sealed::{AsHandle, CommunicatorHandle};
 use super::shared::{Role, Shared};
 use super::{
-    AnyProcess, Color, CommunicatorRelation, Group, Key, Process, Rank, SimpleCommunicator,
+    AnyProcess, Color, CommunicatorRelation, Group, InterCommunicator, Key, Process, Rank,
+    SimpleCommunicator,
 };
 use crate::coll;
 use crate::datatype::{Buffer, BufferMut, Datatype, pack, span};
+use crate::environment::process;
 use crate::job::FailureKind;
 use crate::{Count, Tag};
 use core::panic::Location;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 /// tercio::testing::ranks(4, |world| assert_eq!(sum_of_ranks(&world), 6));
 /// ```
 pub trait Communicator: AsHandle {
-    /// How many processes messages can go to: [`size`](Self::size).
+    /// How many processes messages can go to: [`size`](Self::size), or the size of the other group.
     ///
     /// ```
     /// use tercio::traits::*;
@@ -34,10 +36,12 @@ pub trait Communicator: AsHandle {
     /// ```
     #[track_caller]
     fn target_size(&self) -> Rank {
-        self.size()
+        let shared = shared(self);
+        shared.instance().check_alive();
+        shared.coll().size() as Rank
     }
 
-    /// How many processes.
+    /// How many processes; of an inter-communicator, how many in this process's group.
     ///
     /// Corresponds to `MPI_Comm_size`.
     ///
@@ -49,7 +53,7 @@ pub trait Communicator: AsHandle {
     fn size(&self) -> Rank {
         let shared = shared(self);
         shared.instance().check_alive();
-        shared.coll().size() as Rank
+        shared.coll().comm().own().len() as Rank
     }
 
     /// This process's rank.
@@ -124,7 +128,22 @@ pub trait Communicator: AsHandle {
         if Arc::ptr_eq(one, other) {
             return CommunicatorRelation::Identical;
         }
-        match relation(one.coll().comm().members(), other.coll().comm().members()) {
+        let (one, other) = (one.coll().comm(), other.coll().comm());
+        if one.is_inter() != other.is_inter() {
+            return CommunicatorRelation::Unequal;
+        }
+        let groups = [
+            relation(one.own(), other.own()),
+            relation(one.members(), other.members()),
+        ];
+        let least = if groups.contains(&GroupRelation::Unequal) {
+            GroupRelation::Unequal
+        } else if groups.contains(&GroupRelation::Similar) {
+            GroupRelation::Similar
+        } else {
+            GroupRelation::Identical
+        };
+        match least {
             GroupRelation::Identical => CommunicatorRelation::Congruent,
             GroupRelation::Similar => CommunicatorRelation::Similar,
             GroupRelation::Unequal => CommunicatorRelation::Unequal,
@@ -296,7 +315,7 @@ pub trait Communicator: AsHandle {
         let shared = shared(self);
         shared.instance().check_alive();
         UserGroup::new(Members::new(
-            shared.coll().comm().members().to_vec(),
+            shared.coll().comm().own().to_vec(),
             Some(shared.instance().engine().rank()),
         ))
     }
@@ -337,7 +356,24 @@ pub trait Communicator: AsHandle {
     /// assert!(!universe.world().test_inter());
     /// ```
     fn test_inter(&self) -> bool {
-        false
+        shared(self).coll().comm().is_inter()
+    }
+
+    /// The communicator with the processes that spawned this one; `None` if it was not spawned, or after
+    /// [`disconnect_parent`](crate::environment::Universe::disconnect_parent).
+    ///
+    /// Corresponds to `MPI_Comm_get_parent`.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// assert!(universe.world().parent().is_none());
+    /// ```
+    #[track_caller]
+    fn parent(&self) -> Option<InterCommunicator> {
+        shared(self).instance().check_alive();
+        let parent = process::rank("the parent's communicator").parent()?;
+        Some(InterCommunicator::from_shared(parent))
     }
 
     /// Gives the communicator a name, for messages to people.
@@ -425,6 +461,10 @@ pub trait Communicator: AsHandle {
     #[track_caller]
     fn cartesian_map(&self, dims: &[Count], periods: &[bool]) -> Option<Rank> {
         let comm = shared(self).coll();
+        assert!(
+            !self.test_inter(),
+            "cartesian_map was called on an inter-communicator; merge it into one communicator of both groups"
+        );
         let places = Grid::new("cartesian_map", dims, periods).places();
         assert!(
             places <= comm.size() as u64,

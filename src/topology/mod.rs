@@ -10,6 +10,7 @@ mod attributes;
 mod cartesian;
 pub(crate) mod communicator;
 mod group;
+mod inter;
 mod process;
 pub(crate) mod sealed;
 pub(crate) mod shared;
@@ -19,6 +20,7 @@ pub use attributes::AnyCommunicator;
 pub use cartesian::{CartesianCommunicator, CartesianLayout};
 pub use communicator::Communicator;
 pub use group::{Group, GroupRelation, SystemGroup, UserGroup};
+pub use inter::{InterCommunicator, MergeOrder};
 pub use process::{AnyProcess, Process};
 pub use simple::{
     DistributedGraphCommunicator, GraphCommunicator, IntoTopology, SimpleCommunicator, Topology,

@@ -48,7 +48,7 @@ impl<'a> Process<'a> {
     /// ```
     #[track_caller]
     pub fn is_self(&self) -> bool {
-        self.comm.rank() == self.rank
+        self.comm.rank() == self.rank && !self.comm.test_inter()
     }
 }
 

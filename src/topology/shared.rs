@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) enum Role {
     World,
     SelfComm,
+    /// Of a spawned rank with those who spawned it.
+    Parent,
     User,
 }
 
@@ -49,6 +51,7 @@ impl Shared {
         let (number, name) = match role {
             Role::World => (WORLD, "MPI_COMM_WORLD"),
             Role::SelfComm => (SELF, "MPI_COMM_SELF"),
+            Role::Parent => (NEXT.fetch_add(1, Ordering::Relaxed), "MPI_COMM_PARENT"),
             Role::User => (NEXT.fetch_add(1, Ordering::Relaxed), ""),
         };
         Arc::new(Shared {
@@ -103,6 +106,9 @@ impl Drop for Shared {
         };
         let engine = self.instance.engine();
         engine.forget(self.coll.comm());
+        if let Some(union) = self.coll.union() {
+            engine.forget(union.comm());
+        }
         if !std::thread::panicking() {
             let history = coll::check_history(engine, &self.coll, Location::caller());
             self.instance.check(history);

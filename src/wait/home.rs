@@ -20,10 +20,10 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// The home of the `rank`th of `ranks`. None where there is nothing to choose: a core for each rank, or one core.
-    pub(super) fn of(rank: usize, ranks: usize) -> Option<Home> {
+    /// The home of rank `rank`. None where there is nothing to choose.
+    pub(super) fn of(rank: usize) -> Option<Home> {
         let allowed = cpu::allowed().ok()?;
-        if allowed.len() < 2 || ranks <= allowed.len() {
+        if allowed.len() < 2 {
             return None;
         }
         Some(Home {
@@ -95,9 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn ranks_with_a_core_each_have_no_home() {
-        let cores = cpu::allowed().unwrap().len();
-        assert!(Home::of(0, cores).is_none());
-        assert_eq!(Home::of(0, cores + 1).is_some(), cores > 1);
+    fn homes_take_turns() {
+        let cores = cpu::allowed().unwrap();
+        let home = |rank| Home::of(rank).map(|home| home.core);
+        if cores.len() > 1 {
+            assert_eq!((home(0), home(1)), (Some(cores[0]), Some(cores[1])));
+            assert_eq!(home(cores.len()), home(0));
+        } else {
+            assert_eq!(home(0), None);
+        }
     }
 }

@@ -50,7 +50,7 @@ impl Waiter {
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
-            home: spread.then(|| Home::of(rank, segment.ranks())).flatten(),
+            home: spread.then(|| Home::of(rank)).flatten(),
         }
     }
 
@@ -165,8 +165,10 @@ impl Spell<'_> {
             Step::Yield { look: full } => {
                 if full {
                     look();
-                    if let Some(home) = &self.waiter.home {
-                        home.go();
+                    // Ranks that have a core each, and yield because they were told to, stay where they are.
+                    match &self.waiter.home {
+                        Some(home) if self.waiter.is_crowded() => home.go(),
+                        _ => {}
                     }
                 }
                 std::thread::yield_now();

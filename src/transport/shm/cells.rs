@@ -83,12 +83,21 @@ unsafe impl Send for Cells {}
 unsafe impl Sync for Cells {}
 
 impl Cells {
-    /// The world's cells, as `member` sees them.
-    pub(crate) fn world(segment: &Arc<Segment>, member: usize) -> Result<Cells> {
+    /// The cells of the world that the job began with, as `member` of `members` sees them.
+    pub(crate) fn world(segment: &Arc<Segment>, member: usize, members: usize) -> Result<Cells> {
         let start = segment.layout().cell_block(WORLD);
         // Every rank does this, since none knows whether another did: what is there already stays.
-        segment.reserve(start, PAGE * (1 + segment.ranks()))?;
-        Ok(Cells::attach(segment, WORLD, member, segment.ranks()))
+        segment.reserve(start, PAGE * (1 + members))?;
+        Ok(Cells::attach(segment, WORLD, member, members))
+    }
+
+    /// Gives back a block that was taken for a communicator that did not come about.
+    pub(crate) fn give_back(segment: &Segment, block: usize) {
+        // Release: pairs with the Acquire in `take`.
+        segment
+            .control()
+            .cell_bitmap()
+            .fetch_and(!(1 << block), Ordering::Release);
     }
 
     /// Takes a free block for a communicator of `members` and makes it ready; `None` if all are taken.
@@ -225,11 +234,7 @@ impl Drop for Cells {
             .u32(self.segment.layout().cell_block(self.block) + REFERENCES);
         // AcqRel: the last one comes after everything that the others did here.
         if references.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Release: pairs with the Acquire in `take`.
-            self.segment
-                .control()
-                .cell_bitmap()
-                .fetch_and(!(1 << self.block), Ordering::Release);
+            Cells::give_back(&self.segment, self.block);
         }
     }
 }
