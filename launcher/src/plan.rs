@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     pub verdict: Option<PathBuf>,
     pub verbose: bool,
     pub foreign_names: bool,
+    pub universe: Option<usize>,
     pub dry_run: bool,
     /// Which rank runs on which host; `None` if all are on this one.
     pub hosts: Option<Hosts>,
@@ -77,6 +78,7 @@ impl Plan {
             verdict: None,
             verbose: false,
             foreign_names: false,
+            universe: None,
             dry_run: false,
             hosts: None,
             remarks,
@@ -148,6 +150,7 @@ impl Plan {
         self.dry_run |= job.dry_run;
         self.stdin = job.stdin.unwrap_or(self.stdin);
         self.binding = job.bind_to.unwrap_or(self.binding);
+        self.universe = job.universe_size.or(self.universe);
         self.grace = job.grace.unwrap_or(self.grace);
         self.timeout = job.timeout.or(self.timeout);
         self.output = job.output_filename.clone().or(self.output.take());
@@ -342,6 +345,9 @@ impl fmt::Display for Plan {
             None => writeln!(f, "time limit: none")?,
         }
         writeln!(f, "grace: {} s", self.grace.as_secs_f64())?;
+        if let Some(universe) = self.universe {
+            writeln!(f, "room: {} in all", count(universe, "rank"))?;
+        }
         if self.foreign_names {
             writeln!(f, "variables: those of Open MPI, hydra and torch too")?;
         }

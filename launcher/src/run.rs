@@ -121,6 +121,9 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
             },
             None => Output::Inherit { tag: plan.tag },
         });
+    if let Some(universe) = plan.universe {
+        job = job.universe_size(universe);
+    }
     if let Some(limit) = plan.timeout {
         job = job.timeout(limit);
     }

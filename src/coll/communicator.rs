@@ -179,11 +179,7 @@ pub(crate) fn undo_birth(engine: &Engine, birth: &Birth) {
 }
 
 /// The communicator between those who spawned and the `children` whom they spawned, as either of them sees it. No communication.
-pub(crate) fn between(
-    engine: &Engine,
-    birth: &Birth,
-    children: Range<usize>,
-) -> Arc<Communicator> {
+pub(crate) fn between(engine: &Engine, birth: &Birth, children: Range<usize>) -> Arc<Communicator> {
     let (me, room) = (engine.rank(), engine.size());
     let (parents, children): (Vec<_>, Vec<_>) = (birth.parents.clone(), children.collect());
     let all = [&parents[..], &children[..]].concat();

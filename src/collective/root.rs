@@ -1,10 +1,10 @@
 //! Collectives with a root.
 use super::Operation;
-use super::spawn::{MpiError, spawn};
 use super::call::{
     blocking_reduction, contribution, recv_even, recv_parts, reduction, run, send_even, send_parts,
     settle, start,
 };
+use super::spawn::{MpiError, spawn};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
 use crate::request::{Request, Scope};
@@ -1022,7 +1022,13 @@ pub trait Root: AsCommunicator + AsHandle {
         maxprocs: &[Rank],
     ) -> Result<InterCommunicator, MpiError> {
         let commands: Vec<&Command> = commands.iter().collect();
-        spawn("spawn_multiple", shared(self), root(self), &commands, maxprocs)
+        spawn(
+            "spawn_multiple",
+            shared(self),
+            root(self),
+            &commands,
+            maxprocs,
+        )
     }
 }
 

@@ -31,7 +31,9 @@ pub enum MpiError {
 impl fmt::Display for MpiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MpiError::Spawn(failed, all) => write!(f, "Failed to spawn {failed} of {all} processes"),
+            MpiError::Spawn(failed, all) => {
+                write!(f, "Failed to spawn {failed} of {all} processes")
+            }
             MpiError::StringNul(_) => f.write_str("An interior 0 byte was found in string"),
         }
     }
@@ -125,11 +127,7 @@ pub(super) fn spawn(
         let birth = instance.check(coll::draw_birth(engine, comm, all));
         let request = Request { programs, birth };
         let refused = |failed: usize, text: &str| {
-            eprintln!(
-                "tercio: {call} at {}:{}: {text}",
-                site.file(),
-                site.line()
-            );
+            eprintln!("tercio: {call} at {}:{}: {text}", site.file(), site.line());
             coll::undo_birth(engine, &request.birth);
             [0, failed as u32, all as u32, 0, 0]
         };

@@ -78,4 +78,3 @@ impl<'a> Reader<'a> {
         self.0.to_vec()
     }
 }
-

@@ -202,7 +202,7 @@ impl<'s> Directory<'s> {
             // Damaged: nothing behind it can be found.
             return None;
         }
-        *at += ((HEAD + key + value).next_multiple_of(8) / 8) as u32;
+        *at += (HEAD + key + value).div_ceil(8) as u32;
         Some(Record {
             rank,
             key: self.copy(base + HEAD, key),

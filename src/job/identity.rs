@@ -247,12 +247,24 @@ mod tests {
         };
         assert_eq!(birth.to_text(), "6 4 12 14 2,0-1,5");
         let lookup = |text: &'static str| {
-            with(&[(RANK, "1"), (SIZE, "2"), (SEGMENT_FD, "5"), (CLAIM_FD, "7"), (BIRTH, text)])
+            with(&[
+                (RANK, "1"),
+                (SIZE, "2"),
+                (SEGMENT_FD, "5"),
+                (CLAIM_FD, "7"),
+                (BIRTH, text),
+            ])
         };
         let identity = lookup("6 4 12 14 2,0-1,5").unwrap().unwrap();
         assert_eq!(identity.world(), 6..8);
         assert_eq!(identity.birth, Some(birth));
-        for strange in ["", "6 4 12 14", "6 4 12 14 x", "6 4 12 14 0-4000000", "6 -4 12 14 0"] {
+        for strange in [
+            "",
+            "6 4 12 14",
+            "6 4 12 14 x",
+            "6 4 12 14 0-4000000",
+            "6 -4 12 14 0",
+        ] {
             let text = lookup(strange).unwrap_err().to_string();
             assert!(text.contains("does not tell who spawned"), "{text}");
         }

@@ -280,7 +280,10 @@ mod tests {
             let [pages, sent, received] = map.always(0, n);
             assert_eq!((pages.0, sent.0), (0, pages.1));
             assert!(received.0 + received.1 <= map.site_table(0));
-            assert_eq!(map.always(last, n)[0].0, if n == 1 { 0 } else { map.rank_page(last) });
+            assert_eq!(
+                map.always(last, n)[0].0,
+                if n == 1 { 0 } else { map.rank_page(last) }
+            );
             for offset in [
                 map.site_table(last),
                 map.lane(last, last),

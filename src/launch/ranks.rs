@@ -1,8 +1,8 @@
 //! The ranks' processes: how they are started, and what the agent knows of each.
 use super::job::{Error, Job, Program, Stdin};
 use super::streams::Lines;
-use crate::job::identity::{self, Birth};
 use crate::job::Segment;
+use crate::job::identity::{self, Birth};
 use crate::sys::{cpu, fd, process};
 use core::ops::Range;
 use std::collections::BTreeMap;

@@ -101,9 +101,8 @@ impl Agent {
         if let Some(logs) = &mut self.logs {
             logs.grow(world.end).map_err(refused)?;
         }
-        let failed = |error: std::io::Error| {
-            all(format!("cannot start the ranks to be spawned: {error}"))
-        };
+        let failed =
+            |error: std::io::Error| all(format!("cannot start the ranks to be spawned: {error}"));
         let (launch, told) = fd::pipe().map_err(failed)?;
         let null: OwnedFd = File::open("/dev/null").map_err(failed)?.into();
         let cores = self

@@ -8,6 +8,7 @@ mod ends;
 mod exchange;
 mod parts;
 mod ranks;
+mod spawn;
 mod streams;
 mod support;
 mod survivors;
@@ -21,6 +22,7 @@ fn main() {
         ends::tests(),
         exchange::tests(),
         ranks::tests(),
+        spawn::tests(),
         streams::tests(),
         survivors::tests(),
         cores::tests(),

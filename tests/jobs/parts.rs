@@ -43,6 +43,10 @@ pub fn play() {
             crate::exchange::publisher();
             0
         }
+        "spawner" => {
+            crate::spawn::spawner();
+            0
+        }
         "memory" => {
             crate::cores::memory();
             0

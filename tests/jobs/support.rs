@@ -48,6 +48,19 @@ impl Mark {
             .env(MARK, &self.0)
     }
 
+    /// A job of this executable in a part, with the mark; its output is captured.
+    pub fn part(&self, ranks: usize, part: &str, args: &[&str]) -> Job {
+        let me = std::env::current_exe().unwrap();
+        let program = Program::new(me, ranks)
+            .args(args.iter().copied())
+            .env(PART, part)
+            .env(MARK, &self.0);
+        Job::new()
+            .program(program)
+            .timeout(HANGS)
+            .output(Output::Capture { tag: false })
+    }
+
     /// A job of one such program whose output is captured.
     pub fn job(&self, ranks: usize, script: &str) -> Job {
         Job::new()

@@ -143,6 +143,10 @@ pub(crate) struct JobOptions {
     #[arg(long, value_name = "FILE")]
     pub verdict: Option<PathBuf>,
 
+    /// How many ranks the job may have in all, with those that programs spawn [default: 16 more than it begins with]
+    #[arg(long, visible_alias = "usize", value_name = "N", value_parser = ranks)]
+    pub universe_size: Option<usize>,
+
     /// Accepted: more ranks than cores are always allowed
     #[arg(long)]
     pub oversubscribe: bool,
