@@ -73,6 +73,23 @@ pub mod traits {
     pub use tercio_derive::Equivalence;
 }
 
+pub mod prelude {
+    //! [`traits`](crate::traits), and the traits that the crate `mpi` does not have: `use tercio::prelude::*`.
+    //!
+    //! They are not in `traits`, so that no name of theirs can meet one of a program that was written for the crate `mpi`.
+    //!
+    //! ```
+    //! use tercio::prelude::*;
+    //! let universe = tercio::initialize().unwrap();
+    //! let world = universe.world();
+    //! world.this_process().send(&5); // of `traits`
+    //! assert!(world.any_process().try_receive::<i32>().is_ok());
+    //! ```
+    pub use crate::collective::{TryCollectives, TryRoot};
+    pub use crate::point_to_point::{TryDestination, TrySource};
+    pub use crate::traits::*;
+}
+
 #[doc(hidden)]
 pub mod internal {
     //! What the macros expand to.
@@ -90,6 +107,7 @@ pub use environment::{
     time_resolution,
 };
 pub use ffi::MPI_Aint as Address;
+pub use model::{Error, ErrorClass};
 pub use topology::Rank;
 
 /// A number of elements.

@@ -1,6 +1,7 @@
 //! The API as programs see it, on ranks that are threads: what works, and what is said where it cannot.
 mod face {
     mod datatypes;
+    mod errors;
     mod requests;
     mod sentences;
     mod sequences;

@@ -208,6 +208,16 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Packed bytes of this member's buffer: of the one to send, where it has one.
+    #[cold]
+    pub(crate) fn bytes(&self) -> usize {
+        match (self.send(), self.recv()) {
+            (Some(send), _) => send.len(),
+            (None, Some(recv)) => recv.len(),
+            (None, None) => 0,
+        }
+    }
+
     /// Bytes that one member contributes or gets, where all say the same.
     fn block(&self, size: usize) -> Option<usize> {
         match self {

@@ -1,8 +1,6 @@
 //! Collectives that treat all processes alike.
-use super::Operation;
-use super::call::{
-    blocking_reduction, recv_even, recv_parts, reduction, run, send_even, send_parts, settle, start,
-};
+use super::call::{recv_even, recv_parts, reduction, send_even, send_parts, start, sure};
+use super::{Operation, TryCollectives};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
 use crate::request::{Request, Scope, StaticScope};
@@ -21,7 +19,7 @@ pub trait CommunicatorCollectives: Communicator {
     /// ```
     #[track_caller]
     fn barrier(&self) {
-        run(shared(self), Call::Barrier);
+        sure(shared(self), self.try_barrier());
     }
 
     /// Starts a barrier: the request is complete when all processes have started it.
@@ -59,21 +57,7 @@ pub trait CommunicatorCollectives: Communicator {
         S: ?Sized + Buffer,
         R: ?Sized + BufferMut,
     {
-        let shared = shared(self);
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                span::send(sendbuf),
-                recv_even(recvbuf, shared.coll().size()),
-            )
-        };
-        run(
-            shared,
-            Call::AllGather {
-                send: &send,
-                recv: &recv,
-            },
-        );
+        sure(shared(self), self.try_all_gather_into(sendbuf, recvbuf));
     }
 
     /// Starts [`all_gather_into`](Self::all_gather_into).
@@ -144,21 +128,9 @@ pub trait CommunicatorCollectives: Communicator {
         S: ?Sized + Buffer,
         R: ?Sized + PartitionedBufferMut,
     {
-        let shared = shared(self);
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                span::send(sendbuf),
-                recv_parts("all_gather_varcount_into", recvbuf, shared.coll().size()),
-            )
-        };
-        run(
-            shared,
-            Call::AllGatherVar {
-                send: &send,
-                recv: &recv.span,
-                parts: &recv.parts,
-            },
+        sure(
+            shared(self),
+            self.try_all_gather_varcount_into(sendbuf, recvbuf),
         );
     }
 
@@ -196,10 +168,13 @@ pub trait CommunicatorCollectives: Communicator {
         let (send, recv) = unsafe {
             (
                 span::send(sendbuf),
-                recv_parts(
-                    "immediate_all_gather_varcount_into",
-                    &mut *data,
-                    shared.coll().size(),
+                sure(
+                    shared,
+                    recv_parts(
+                        "immediate_all_gather_varcount_into",
+                        &mut *data,
+                        shared.coll().size(),
+                    ),
                 ),
             )
         };
@@ -235,17 +210,7 @@ pub trait CommunicatorCollectives: Communicator {
         S: ?Sized + Buffer,
         R: ?Sized + BufferMut,
     {
-        let shared = shared(self);
-        let ranks = shared.coll().size();
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe { (send_even(sendbuf, ranks), recv_even(recvbuf, ranks)) };
-        run(
-            shared,
-            Call::AllToAll {
-                send: &send,
-                recv: &recv,
-            },
-        );
+        sure(shared(self), self.try_all_to_all_into(sendbuf, recvbuf));
     }
 
     /// Starts [`all_to_all_into`](Self::all_to_all_into).
@@ -314,23 +279,9 @@ pub trait CommunicatorCollectives: Communicator {
         S: ?Sized + PartitionedBuffer,
         R: ?Sized + PartitionedBufferMut,
     {
-        let shared = shared(self);
-        let ranks = shared.coll().size();
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                send_parts("all_to_all_varcount_into", sendbuf, ranks),
-                recv_parts("all_to_all_varcount_into", recvbuf, ranks),
-            )
-        };
-        run(
-            shared,
-            Call::AllToAllVar {
-                send: &send.span,
-                send_parts: &send.parts,
-                recv: &recv.span,
-                recv_parts: &recv.parts,
-            },
+        sure(
+            shared(self),
+            self.try_all_to_all_varcount_into(sendbuf, recvbuf),
         );
     }
 
@@ -369,8 +320,14 @@ pub trait CommunicatorCollectives: Communicator {
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let (send, recv) = unsafe {
             (
-                send_parts("immediate_all_to_all_varcount_into", sendbuf, ranks),
-                recv_parts("immediate_all_to_all_varcount_into", &mut *data, ranks),
+                sure(
+                    shared,
+                    send_parts("immediate_all_to_all_varcount_into", sendbuf, ranks),
+                ),
+                sure(
+                    shared,
+                    recv_parts("immediate_all_to_all_varcount_into", &mut *data, ranks),
+                ),
             )
         };
         Request::new(
@@ -407,19 +364,7 @@ pub trait CommunicatorCollectives: Communicator {
         R: ?Sized + BufferMut,
         O: Operation,
     {
-        let shared = shared(self);
-        // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { blocking_reduction("all_reduce_into", sendbuf, recvbuf, None, &op) };
-        run(
-            shared,
-            Call::AllReduce {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            },
-        );
-        settle(r);
+        sure(shared(self), self.try_all_reduce_into(sendbuf, recvbuf, op));
     }
 
     /// Starts [`all_reduce_into`](Self::all_reduce_into).
@@ -454,7 +399,12 @@ pub trait CommunicatorCollectives: Communicator {
         let shared = shared(self);
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
-        let r = unsafe { reduction("immediate_all_reduce_into", sendbuf, &mut *data, None, &op) };
+        let r = unsafe {
+            sure(
+                shared,
+                reduction("immediate_all_reduce_into", sendbuf, &mut *data, None, &op),
+            )
+        };
         Request::new(
             start(
                 shared,
@@ -491,27 +441,10 @@ pub trait CommunicatorCollectives: Communicator {
         R: ?Sized + BufferMut,
         O: Operation,
     {
-        let shared = shared(self);
-        // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe {
-            blocking_reduction(
-                "reduce_scatter_block_into",
-                sendbuf,
-                recvbuf,
-                Some(shared.coll().size()),
-                &op,
-            )
-        };
-        run(
-            shared,
-            Call::ReduceScatterBlock {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            },
+        sure(
+            shared(self),
+            self.try_reduce_scatter_block_into(sendbuf, recvbuf, op),
         );
-        settle(r);
     }
 
     /// Starts [`reduce_scatter_block_into`](Self::reduce_scatter_block_into).
@@ -547,12 +480,15 @@ pub trait CommunicatorCollectives: Communicator {
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let r = unsafe {
-            reduction(
-                "immediate_reduce_scatter_block_into",
-                sendbuf,
-                &mut *data,
-                Some(shared.coll().size()),
-                &op,
+            sure(
+                shared,
+                reduction(
+                    "immediate_reduce_scatter_block_into",
+                    sendbuf,
+                    &mut *data,
+                    Some(shared.coll().size()),
+                    &op,
+                ),
             )
         };
         Request::new(
@@ -589,19 +525,7 @@ pub trait CommunicatorCollectives: Communicator {
         R: ?Sized + BufferMut,
         O: Operation,
     {
-        let shared = shared(self);
-        // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { blocking_reduction("scan_into", sendbuf, recvbuf, None, &op) };
-        run(
-            shared,
-            Call::Scan {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            },
-        );
-        settle(r);
+        sure(shared(self), self.try_scan_into(sendbuf, recvbuf, op));
     }
 
     /// Starts [`scan_into`](Self::scan_into).
@@ -636,7 +560,12 @@ pub trait CommunicatorCollectives: Communicator {
         let shared = shared(self);
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
-        let r = unsafe { reduction("immediate_scan_into", sendbuf, &mut *data, None, &op) };
+        let r = unsafe {
+            sure(
+                shared,
+                reduction("immediate_scan_into", sendbuf, &mut *data, None, &op),
+            )
+        };
         Request::new(
             start(
                 shared,
@@ -671,22 +600,10 @@ pub trait CommunicatorCollectives: Communicator {
         R: ?Sized + BufferMut,
         O: Operation,
     {
-        let shared = shared(self);
-        // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { blocking_reduction("exclusive_scan_into", sendbuf, recvbuf, None, &op) };
-        run(
-            shared,
-            Call::ExclusiveScan {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            },
+        sure(
+            shared(self),
+            self.try_exclusive_scan_into(sendbuf, recvbuf, op),
         );
-        // At the first rank there is no result.
-        if shared.coll().rank() > 0 {
-            settle(r);
-        }
     }
 
     /// Starts [`exclusive_scan_into`](Self::exclusive_scan_into).
@@ -722,12 +639,15 @@ pub trait CommunicatorCollectives: Communicator {
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let r = unsafe {
-            reduction(
-                "immediate_exclusive_scan_into",
-                sendbuf,
-                &mut *data,
-                None,
-                &op,
+            sure(
+                shared,
+                reduction(
+                    "immediate_exclusive_scan_into",
+                    sendbuf,
+                    &mut *data,
+                    None,
+                    &op,
+                ),
             )
         };
         Request::new(

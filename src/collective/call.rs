@@ -2,29 +2,126 @@
 use super::integers::Converted;
 use super::operation::{Elements, Operation, element};
 use crate::coll::{self, Call, Part};
-use crate::datatype::partition::check_apart;
+use crate::datatype::partition::apart;
 use crate::datatype::span::{self, Kind};
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut};
 use crate::engine::{RecvSpan, RequestId, SendSpan};
 use crate::environment::process::{State, current};
-use crate::model::Op;
+use crate::model::{Error, ErrorClass, Op, Site};
 use crate::request::Live;
+use crate::topology::Rank;
 use crate::topology::shared::Shared;
 use core::panic::Location;
 use std::sync::Arc;
 
-/// Does the call and returns when this process's part is done.
+/// A blocking call of the face: what its errors tell of it.
+pub(super) struct Asked<'s> {
+    shared: &'s Shared,
+    /// Its name.
+    pub(super) call: &'static str,
+    root: Option<Rank>,
+    site: Site,
+}
+
+/// Does the blocking call `call` with `f`; its errors are returned, but for those that end the job.
 #[inline]
 #[track_caller]
-pub(super) fn run(shared: &Shared, call: Call<'_>) {
-    let instance = shared.instance();
-    let _entry = instance.enter();
-    instance.check(coll::run(
-        instance.engine(),
-        shared.coll(),
+pub(super) fn attempt<T>(
+    shared: &Shared,
+    call: &'static str,
+    root: Option<Rank>,
+    f: impl FnOnce(&Asked<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let asked = Asked {
+        shared,
         call,
-        Location::caller(),
-    ));
+        root,
+        site: Location::caller(),
+    };
+    match f(&asked) {
+        Ok(value) => Ok(value),
+        Err(error) => Err(shared.told(call, asked.site, error.about(root, None, None))),
+    }
+}
+
+impl Asked<'_> {
+    /// Makes the collective call, and returns when this process's part is done.
+    #[inline]
+    pub(super) fn run(&self, call: Call<'_>) -> Result<(), Error> {
+        let instance = self.shared.instance();
+        let _entry = instance.admit()?;
+        let done = coll::run(instance.engine(), self.shared.coll(), call, self.site);
+        done.map_err(|error| error.about(None, None, Some(call.bytes())))
+    }
+
+    /// How many processes there are.
+    pub(super) fn size(&self) -> usize {
+        self.shared.coll().size()
+    }
+
+    /// This process's rank.
+    pub(super) fn rank(&self) -> usize {
+        self.shared.coll().rank()
+    }
+
+    /// The root, for the root's form of a call.
+    pub(super) fn at_root(&self) -> Result<usize, Error> {
+        at_root(self.shared, self.root(), self.call)
+    }
+
+    /// The root, for the form of a call that the others make.
+    pub(super) fn not_at_root(&self) -> Result<usize, Error> {
+        not_at_root(self.shared, self.root(), self.call)
+    }
+
+    /// The root.
+    pub(super) fn root(&self) -> usize {
+        // A process's rank was checked when it was made; what is negative is refused with the arguments.
+        self.root.unwrap_or(-1) as usize
+    }
+}
+
+/// The root, which is to be the calling process.
+pub(super) fn at_root(shared: &Shared, root: usize, call: &str) -> Result<usize, Error> {
+    match shared.coll().rank() {
+        me if me == root => Ok(root),
+        me => Err(Error::new(
+            ErrorClass::Root,
+            format!(
+                "{call} with root {root} was called by rank {me}; it is the root's form, and {} is for the others",
+                other(call)
+            ),
+        )),
+    }
+}
+
+/// The root, which is not to be the calling process.
+pub(super) fn not_at_root(shared: &Shared, root: usize, call: &str) -> Result<usize, Error> {
+    match shared.coll().rank() {
+        me if me != root => Ok(root),
+        _ => Err(Error::new(
+            ErrorClass::Root,
+            format!(
+                "{call} was called by its root, rank {root}; it is the form for the others, and {} is the root's",
+                other(call)
+            ),
+        )),
+    }
+}
+
+/// The name of the other form.
+fn other(call: &str) -> String {
+    match call.strip_suffix("_root") {
+        Some(others) => others.to_string(),
+        None => format!("{call}_root"),
+    }
+}
+
+/// The value, or the panic that the error deserves.
+#[inline]
+#[track_caller]
+pub(super) fn sure<T>(shared: &Shared, result: Result<T, Error>) -> T {
+    shared.instance().check(result)
 }
 
 /// Starts the call.
@@ -43,7 +140,6 @@ pub(super) struct Parts<S> {
     pub(super) parts: Vec<Part>,
 }
 
-#[track_caller]
 fn parts(
     call: &str,
     kind: &Kind,
@@ -51,35 +147,39 @@ fn parts(
     displs: &[i32],
     room: usize,
     ranks: usize,
-) -> (usize, Vec<Part>) {
+) -> Result<(usize, Vec<Part>), Error> {
+    let refuse = |text| Err(Error::new(ErrorClass::Count, text));
     for (what, len) in [("counts", counts.len()), ("displacements", displs.len())] {
-        assert!(
-            len == ranks,
-            "{call} was given a partition with {len} {what} for {ranks} ranks; give one for each rank"
-        );
+        if len != ranks {
+            return refuse(format!(
+                "{call} was given a partition with {len} {what} for {ranks} ranks; give one for each rank"
+            ));
+        }
     }
     let mut end = 0;
     let mut parts = Vec::with_capacity(ranks);
     for (&count, &displ) in counts.iter().zip(displs) {
-        assert!(
-            count >= 0 && displ >= 0,
-            "{call} was given a part of {count} elements at {displ}; neither may be negative"
-        );
+        if count < 0 || displ < 0 {
+            return refuse(format!(
+                "{call} was given a part of {count} elements at {displ}; neither may be negative"
+            ));
+        }
         let (count, displ) = (count as usize, displ as usize);
         // An empty part may lie anywhere.
         if count > 0 {
             end = end.max(count + displ);
         }
-        assert!(
-            end <= room,
-            "{call} was given a part of {count} elements at {displ}, but the buffer has {room}; keep every part inside"
-        );
+        if end > room {
+            return refuse(format!(
+                "{call} was given a part of {count} elements at {displ}, but the buffer has {room}; keep every part inside"
+            ));
+        }
         parts.push(Part {
             at: if count > 0 { displ * kind.size() } else { 0 },
             bytes: count * kind.size(),
         });
     }
-    (end, parts)
+    Ok((end, parts))
 }
 
 /// # Safety
@@ -89,13 +189,13 @@ pub(super) unsafe fn send_parts<B: ?Sized + PartitionedBuffer>(
     call: &str,
     buffer: &B,
     ranks: usize,
-) -> Parts<SendSpan> {
+) -> Result<Parts<SendSpan>, Error> {
     let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
     let (counts, displs) = (buffer.counts(), buffer.displs());
-    let (count, parts) = parts(call, &kind, counts, displs, buffer.room(), ranks);
+    let (count, parts) = parts(call, &kind, counts, displs, buffer.room(), ranks)?;
     // SAFETY: the parts were just checked to lie in the buffer, or the buffer's own promise says so.
     let span = unsafe { kind.send(buffer.pointer().cast(), count) };
-    Parts { span, parts }
+    Ok(Parts { span, parts })
 }
 
 /// # Safety
@@ -105,14 +205,16 @@ pub(super) unsafe fn recv_parts<B: ?Sized + PartitionedBufferMut>(
     call: &str,
     buffer: &mut B,
     ranks: usize,
-) -> Parts<RecvSpan> {
+) -> Result<Parts<RecvSpan>, Error> {
     let kind = Kind::of(&buffer.as_datatype(), buffer.element_size());
     let (counts, displs) = (buffer.counts(), buffer.displs());
-    let (count, parts) = parts(call, &kind, counts, displs, buffer.room(), ranks);
-    check_apart("PartitionMut", counts, displs);
+    let (count, parts) = parts(call, &kind, counts, displs, buffer.room(), ranks)?;
+    if let Err(text) = apart("PartitionMut", counts, displs) {
+        return Err(Error::new(ErrorClass::Count, text));
+    }
     // SAFETY: the parts were just checked to lie in the buffer, or the buffer's own promise says so.
     let span = unsafe { kind.recv(buffer.pointer_mut().cast(), count) };
-    Parts { span, parts }
+    Ok(Parts { span, parts })
 }
 
 /// `buffer` as `ranks` parts of equal length, to send; what is left over at the end is not sent.
@@ -121,7 +223,7 @@ pub(super) unsafe fn recv_parts<B: ?Sized + PartitionedBufferMut>(
 /// `buffer` stays borrowed until the call that takes the span is complete.
 #[track_caller]
 pub(super) unsafe fn send_even<B: ?Sized + Buffer>(buffer: &B, ranks: usize) -> SendSpan {
-    let count = span::count(buffer) / ranks * ranks;
+    let count = buffer.elements() / ranks * ranks;
     // SAFETY: not more elements than the buffer has.
     unsafe { span::kind(buffer).send(buffer.pointer().cast(), count) }
 }
@@ -132,7 +234,7 @@ pub(super) unsafe fn send_even<B: ?Sized + Buffer>(buffer: &B, ranks: usize) -> 
 /// `buffer` stays mutably borrowed until the call that takes the span is complete.
 #[track_caller]
 pub(super) unsafe fn recv_even<B: ?Sized + BufferMut>(buffer: &mut B, ranks: usize) -> RecvSpan {
-    let (kind, count) = (span::kind(buffer), span::count(buffer) / ranks * ranks);
+    let (kind, count) = (span::kind(buffer), buffer.elements() / ranks * ranks);
     // SAFETY: not more elements than the buffer has.
     unsafe { kind.recv(buffer.pointer_mut().cast(), count) }
 }
@@ -156,18 +258,18 @@ pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
     call: &str,
     send: &S,
     op: &impl Operation,
-) -> Reduction<()> {
+) -> Result<Reduction<()>, Error> {
     let kind = span::kind(send);
-    let op = ending_in_panic(op.prepare(call, &Elements(&kind)).0);
+    let op = ending_in_panic(op.prepare(call, &Elements(&kind))?.0);
     // SAFETY: by the contract of this function.
     let send = unsafe { span::send(send) };
-    Reduction {
+    Ok(Reduction {
         send,
         recv: (),
         op,
         element: element(&kind),
         converted: None,
-    }
+    })
 }
 
 /// A reduction of `send` into `recv`, of which there are `per_result` elements sent for one received.
@@ -181,17 +283,17 @@ pub(super) unsafe fn reduction<S, R>(
     recv: &mut R,
     per_result: Option<usize>,
     op: &impl Operation,
-) -> Reduction<RecvSpan>
+) -> Result<Reduction<RecvSpan>, Error>
 where
     S: ?Sized + Buffer,
     R: ?Sized + BufferMut,
 {
     // SAFETY: by the contract of this function.
-    let local = unsafe { local_reduction(call, send, recv, per_result, op) };
-    Reduction {
+    let local = unsafe { local_reduction(call, send, recv, per_result, op)? };
+    Ok(Reduction {
         op: ending_in_panic(local.op),
         ..local
-    }
+    })
 }
 
 /// As [`reduction`], for a call that returns when the results are there: integers may go into integers of another type. The caller calls
@@ -206,7 +308,7 @@ pub(super) unsafe fn blocking_reduction<S, R>(
     recv: &mut R,
     per_result: Option<usize>,
     op: &impl Operation,
-) -> Reduction<RecvSpan>
+) -> Result<Reduction<RecvSpan>, Error>
 where
     S: ?Sized + Buffer,
     R: ?Sized + BufferMut,
@@ -216,19 +318,19 @@ where
         // SAFETY: by the contract of this function.
         return unsafe { reduction(call, send, recv, per_result, op) };
     }
-    let (sent, count) = lengths(call, send, recv, per_result);
-    let op = ending_in_panic(op.prepare(call, &Elements(&from)).0);
+    let (sent, count) = lengths(call, send, recv, per_result)?;
+    let op = ending_in_panic(op.prepare(call, &Elements(&from))?.0);
     // SAFETY: by the contract of this function; not more elements than either has.
     unsafe {
         let to = recv.pointer_mut().cast();
         let (converted, span) = Converted::new(call, (&from, &into), to, count);
-        Reduction {
+        Ok(Reduction {
             send: from.send(send.pointer().cast(), sent),
             recv: span,
             op,
             element: element(&from),
             converted: Some(converted),
-        }
+        })
     }
 }
 
@@ -262,10 +364,10 @@ fn ending_in_panic(op: Op) -> Op {
 
 /// To be called when the call that [`blocking_reduction`] was for has returned.
 #[inline]
-#[track_caller]
-pub(super) fn settle(reduction: Reduction<RecvSpan>) {
-    if let Some(converted) = reduction.converted {
-        converted.settle();
+pub(super) fn settle(reduction: Reduction<RecvSpan>) -> Result<(), Error> {
+    match reduction.converted {
+        Some(converted) => converted.settle(),
+        None => Ok(()),
     }
 }
 
@@ -280,20 +382,20 @@ pub(super) unsafe fn local_reduction<S, R>(
     recv: &mut R,
     per_result: Option<usize>,
     op: &impl Operation,
-) -> Reduction<RecvSpan>
+) -> Result<Reduction<RecvSpan>, Error>
 where
     S: ?Sized + Buffer,
     R: ?Sized + BufferMut,
 {
     let (from, into) = (span::kind(send), span::kind(recv));
-    assert!(
-        from.code() == into.code() && from.size() == into.size(),
-        "{call} was asked to reduce {} into {}; both must be of one type",
-        from.name(),
-        into.name()
-    );
-    let (sent, received) = lengths(call, send, recv, per_result);
-    let op = op.prepare(call, &Elements(&from)).0;
+    if from.code() != into.code() || from.size() != into.size() {
+        let (from, into) = (from.name(), into.name());
+        let text =
+            format!("{call} was asked to reduce {from} into {into}; both must be of one type");
+        return Err(Error::new(ErrorClass::Arg, text));
+    }
+    let (sent, received) = lengths(call, send, recv, per_result)?;
+    let op = op.prepare(call, &Elements(&from))?.0;
     // SAFETY: by the contract of this function; not more elements than either has.
     let (send, recv) = unsafe {
         (
@@ -301,37 +403,36 @@ where
             into.recv(recv.pointer_mut().cast(), received),
         )
     };
-    Reduction {
+    Ok(Reduction {
         send,
         recv,
         op,
         element: element(&from),
         converted: None,
-    }
+    })
 }
 
 /// How many elements a reduction sends and how many results it has.
-#[track_caller]
-fn lengths<S, R>(call: &str, send: &S, recv: &R, per_result: Option<usize>) -> (usize, usize)
+fn lengths<S, R>(
+    call: &str,
+    send: &S,
+    recv: &R,
+    per_result: Option<usize>,
+) -> Result<(usize, usize), Error>
 where
     S: ?Sized + Buffer,
     R: ?Sized + BufferMut,
 {
-    let (sent, room) = (span::count(send), span::count(recv));
-    match per_result {
-        None => {
-            assert!(
-                room >= sent,
-                "{call} was asked to reduce {sent} elements into a buffer of {room}; give it room for all"
-            );
-            (sent, sent)
-        }
-        Some(ranks) => {
-            assert!(
-                room.checked_mul(ranks) == Some(sent),
-                "{call} was asked to reduce {sent} elements to {room} for each of {ranks} ranks; send {ranks} times as many as are received"
-            );
-            (sent, room)
-        }
-    }
+    let (sent, room) = (send.elements(), recv.elements());
+    let text = match per_result {
+        None if room >= sent => return Ok((sent, sent)),
+        None => format!(
+            "{call} was asked to reduce {sent} elements into a buffer of {room}; give it room for all"
+        ),
+        Some(ranks) if room.checked_mul(ranks) == Some(sent) => return Ok((sent, room)),
+        Some(ranks) => format!(
+            "{call} was asked to reduce {sent} elements to {room} for each of {ranks} ranks; send {ranks} times as many as are received"
+        ),
+    };
+    Err(Error::new(ErrorClass::Count, text))
 }

@@ -4,7 +4,7 @@
 //! an `i32`, over whose end the system MPI then writes.
 use crate::datatype::span::Kind;
 use crate::engine::RecvSpan;
-use crate::model::Basic;
+use crate::model::{Basic, Error, ErrorClass};
 
 /// Results on their way into a buffer of another integer type.
 pub(super) struct Converted {
@@ -51,8 +51,7 @@ impl Converted {
     }
 
     /// Puts the results, which have come in, in their place.
-    #[track_caller]
-    pub(super) fn settle(self) {
+    pub(super) fn settle(self) -> Result<(), Error> {
         let bytes = self.room.iter().flat_map(|word| word.to_ne_bytes());
         let bytes: Vec<u8> = bytes.collect();
         for (i, item) in bytes
@@ -62,13 +61,14 @@ impl Converted {
         {
             let value = read(self.from, item);
             let Some(fitting) = write(self.into, value) else {
-                panic!(
+                let text = format!(
                     "{} gave {value} as element {i}, combined as {}, which does not fit the {} of the receive buffer; receive {}",
                     self.call,
                     self.from.name(),
                     self.into.name(),
                     self.from.name()
                 );
+                return Err(Error::new(ErrorClass::Arg, text));
             };
             let size = self.into.size();
             // SAFETY: by the contract of `new`, element `i` of `count` is writable; `fitting` has at least `size` bytes.
@@ -78,6 +78,7 @@ impl Converted {
                     .copy_from_nonoverlapping(fitting.as_ptr(), size);
             }
         }
+        Ok(())
     }
 }
 

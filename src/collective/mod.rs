@@ -29,12 +29,16 @@ mod integers;
 mod operation;
 mod root;
 mod spawn;
+mod try_all;
+mod try_root;
 mod user;
 
 pub use all::CommunicatorCollectives;
 pub use operation::{Operation, SystemOperation};
 pub use root::Root;
 pub use spawn::MpiError;
+pub use try_all::TryCollectives;
+pub use try_root::TryRoot;
 pub use user::{UnsafeUserFunction, UnsafeUserOperation, UserOperation};
 
 pub mod traits {
@@ -64,7 +68,8 @@ where
 {
     // SAFETY: both are borrowed for the call.
     let r = unsafe { call::local_reduction("reduce_local_into", inbuf, inoutbuf, None, &op) };
-    if let Err(error) = coll::reduce_local(&r.send, &r.recv, &r.op, &r.element) {
+    let done = r.and_then(|r| coll::reduce_local(&r.send, &r.recv, &r.op, &r.element));
+    if let Err(error) = done {
         panic!("{}", error.text());
     }
 }

@@ -2,7 +2,7 @@
 use crate::coll::Element;
 use crate::datatype::span::Kind;
 use crate::ffi::MPI_Op;
-use crate::model::{Op, Predefined};
+use crate::model::{Error, ErrorClass, Op, Predefined};
 use crate::raw::AsRaw;
 
 /// Combines two elements to one, in reductions and scans.
@@ -20,7 +20,7 @@ pub trait Operation: AsRaw<Raw = MPI_Op> {
 
     /// As the engine takes it, for elements of a kind; or a sentence.
     #[doc(hidden)]
-    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Prepared;
+    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Result<Prepared, Error>;
 }
 
 /// What an operation is to work on. Opaque outside of the library.
@@ -36,8 +36,7 @@ impl<T: Operation> Operation for &T {
         T::is_commutative(self)
     }
 
-    #[track_caller]
-    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Prepared {
+    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
         T::prepare(self, call, elements)
     }
 }
@@ -114,21 +113,21 @@ impl Operation for SystemOperation {
         true
     }
 
-    #[track_caller]
-    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Prepared {
+    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
         let kind = elements.0;
         #[cfg(feature = "complex")]
         if let Some(op) = crate::datatype::complex::operation(self.0, kind) {
-            return Prepared(op);
+            return Ok(Prepared(op));
         }
         let defined = kind.single().is_some_and(|basic| self.0.defined_for(basic));
-        assert!(
-            defined,
-            "{call} was asked for SystemOperation::{} of {}, for which it is not defined; take another operation, or a UserOperation",
-            self.0.name(),
-            kind.name()
-        );
-        Prepared(Op::Predefined(self.0))
+        if !defined {
+            let (operation, kind) = (self.0.name(), kind.name());
+            let text = format!(
+                "{call} was asked for SystemOperation::{operation} of {kind}, for which it is not defined; take another operation, or a UserOperation"
+            );
+            return Err(Error::new(ErrorClass::Op, text));
+        }
+        Ok(Prepared(Op::Predefined(self.0)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Collectives with a root.
 use super::Operation;
+use super::TryRoot;
 use super::call::{
-    blocking_reduction, contribution, recv_even, recv_parts, reduction, run, send_even, send_parts,
-    settle, start,
+    at_root, contribution, not_at_root, recv_even, recv_parts, reduction, send_even, send_parts,
+    start, sure,
 };
 use super::spawn::{MpiError, spawn};
 use crate::coll::Call;
@@ -40,15 +41,7 @@ pub trait Root: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn broadcast_into<Buf: ?Sized + BufferMut>(&self, buffer: &mut Buf) {
-        // SAFETY: borrowed until the blocking call returns.
-        let span = unsafe { span::recv(buffer) };
-        run(
-            shared(self),
-            Call::Broadcast {
-                root: root(self),
-                span: &span,
-            },
-        );
+        sure(shared(self), self.try_broadcast_into(buffer));
     }
 
     /// Starts [`broadcast_into`](Self::broadcast_into).
@@ -113,17 +106,7 @@ pub trait Root: AsCommunicator + AsHandle {
     where
         S: ?Sized + Buffer,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "gather_into"));
-        // SAFETY: it is borrowed until the blocking call returns.
-        let send = unsafe { span::send(sendbuf) };
-        run(
-            shared,
-            Call::Gather {
-                root,
-                send: &send,
-                recv: None,
-            },
-        );
+        sure(shared(self), self.try_gather_into(sendbuf));
     }
 
     /// Starts [`gather_into`](Self::gather_into).
@@ -148,7 +131,11 @@ pub trait Root: AsCommunicator + AsHandle {
         S: 'a + ?Sized + Buffer,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "immediate_gather_into"));
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            not_at_root(shared, root(self), "immediate_gather_into"),
+        );
         // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
         let send = unsafe { span::send(sendbuf) };
         Request::new(
@@ -188,22 +175,7 @@ pub trait Root: AsCommunicator + AsHandle {
         S: ?Sized + Buffer,
         R: ?Sized + BufferMut,
     {
-        let (shared, root) = (shared(self), at_root(self, "gather_into_root"));
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                span::send(sendbuf),
-                recv_even(recvbuf, shared.coll().size()),
-            )
-        };
-        run(
-            shared,
-            Call::Gather {
-                root,
-                send: &send,
-                recv: Some(&recv),
-            },
-        );
+        sure(shared(self), self.try_gather_into_root(sendbuf, recvbuf));
     }
 
     /// Starts [`gather_into_root`](Self::gather_into_root).
@@ -234,7 +206,11 @@ pub trait Root: AsCommunicator + AsHandle {
         R: 'a + ?Sized + BufferMut,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (shared(self), at_root(self, "immediate_gather_into_root"));
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            at_root(shared, root(self), "immediate_gather_into_root"),
+        );
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let (send, recv) = unsafe {
@@ -280,17 +256,7 @@ pub trait Root: AsCommunicator + AsHandle {
     where
         S: ?Sized + Buffer,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "gather_varcount_into"));
-        // SAFETY: it is borrowed until the blocking call returns.
-        let send = unsafe { span::send(sendbuf) };
-        run(
-            shared,
-            Call::GatherVar {
-                root,
-                send: &send,
-                recv: None,
-            },
-        );
+        sure(shared(self), self.try_gather_varcount_into(sendbuf));
     }
 
     /// Starts [`gather_varcount_into`](Self::gather_varcount_into).
@@ -320,9 +286,10 @@ pub trait Root: AsCommunicator + AsHandle {
         S: 'a + ?Sized + Buffer,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (
-            shared(self),
-            not_at_root(self, "immediate_gather_varcount_into"),
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            not_at_root(shared, root(self), "immediate_gather_varcount_into"),
         );
         // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
         let send = unsafe { span::send(sendbuf) };
@@ -364,21 +331,9 @@ pub trait Root: AsCommunicator + AsHandle {
         S: ?Sized + Buffer,
         R: ?Sized + PartitionedBufferMut,
     {
-        let (shared, root) = (shared(self), at_root(self, "gather_varcount_into_root"));
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                span::send(sendbuf),
-                recv_parts("gather_varcount_into_root", recvbuf, shared.coll().size()),
-            )
-        };
-        run(
-            shared,
-            Call::GatherVar {
-                root,
-                send: &send,
-                recv: Some((&recv.span, &recv.parts)),
-            },
+        sure(
+            shared(self),
+            self.try_gather_varcount_into_root(sendbuf, recvbuf),
         );
     }
 
@@ -411,19 +366,23 @@ pub trait Root: AsCommunicator + AsHandle {
         R: 'a + ?Sized + PartitionedBufferMut,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (
-            shared(self),
-            at_root(self, "immediate_gather_varcount_into_root"),
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            at_root(shared, root(self), "immediate_gather_varcount_into_root"),
         );
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let (send, recv) = unsafe {
             (
                 span::send(sendbuf),
-                recv_parts(
-                    "immediate_gather_varcount_into_root",
-                    &mut *data,
-                    shared.coll().size(),
+                sure(
+                    shared,
+                    recv_parts(
+                        "immediate_gather_varcount_into_root",
+                        &mut *data,
+                        shared.coll().size(),
+                    ),
                 ),
             )
         };
@@ -462,17 +421,7 @@ pub trait Root: AsCommunicator + AsHandle {
     where
         R: ?Sized + BufferMut,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "scatter_into"));
-        // SAFETY: it is borrowed until the blocking call returns.
-        let recv = unsafe { span::recv(recvbuf) };
-        run(
-            shared,
-            Call::Scatter {
-                root,
-                send: None,
-                recv: &recv,
-            },
-        );
+        sure(shared(self), self.try_scatter_into(recvbuf));
     }
 
     /// Starts [`scatter_into`](Self::scatter_into).
@@ -496,7 +445,11 @@ pub trait Root: AsCommunicator + AsHandle {
         R: 'a + ?Sized + BufferMut,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "immediate_scatter_into"));
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            not_at_root(shared, root(self), "immediate_scatter_into"),
+        );
         let data: *mut R = recvbuf;
         // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
         let recv = unsafe { span::recv(&mut *data) };
@@ -536,22 +489,7 @@ pub trait Root: AsCommunicator + AsHandle {
         S: ?Sized + Buffer,
         R: ?Sized + BufferMut,
     {
-        let (shared, root) = (shared(self), at_root(self, "scatter_into_root"));
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                send_even(sendbuf, shared.coll().size()),
-                span::recv(recvbuf),
-            )
-        };
-        run(
-            shared,
-            Call::Scatter {
-                root,
-                send: Some(&send),
-                recv: &recv,
-            },
-        );
+        sure(shared(self), self.try_scatter_into_root(sendbuf, recvbuf));
     }
 
     /// Starts [`scatter_into_root`](Self::scatter_into_root).
@@ -581,7 +519,11 @@ pub trait Root: AsCommunicator + AsHandle {
         R: 'a + ?Sized + BufferMut,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (shared(self), at_root(self, "immediate_scatter_into_root"));
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            at_root(shared, root(self), "immediate_scatter_into_root"),
+        );
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let (send, recv) = unsafe {
@@ -627,17 +569,7 @@ pub trait Root: AsCommunicator + AsHandle {
     where
         R: ?Sized + BufferMut,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "scatter_varcount_into"));
-        // SAFETY: it is borrowed until the blocking call returns.
-        let recv = unsafe { span::recv(recvbuf) };
-        run(
-            shared,
-            Call::ScatterVar {
-                root,
-                send: None,
-                recv: &recv,
-            },
-        );
+        sure(shared(self), self.try_scatter_varcount_into(recvbuf));
     }
 
     /// Starts [`scatter_varcount_into`](Self::scatter_varcount_into).
@@ -667,9 +599,10 @@ pub trait Root: AsCommunicator + AsHandle {
         R: 'a + ?Sized + BufferMut,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (
-            shared(self),
-            not_at_root(self, "immediate_scatter_varcount_into"),
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            not_at_root(shared, root(self), "immediate_scatter_varcount_into"),
         );
         let data: *mut R = recvbuf;
         // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
@@ -712,21 +645,9 @@ pub trait Root: AsCommunicator + AsHandle {
         S: ?Sized + PartitionedBuffer,
         R: ?Sized + BufferMut,
     {
-        let (shared, root) = (shared(self), at_root(self, "scatter_varcount_into_root"));
-        // SAFETY: both are borrowed until the blocking call returns.
-        let (send, recv) = unsafe {
-            (
-                send_parts("scatter_varcount_into_root", sendbuf, shared.coll().size()),
-                span::recv(recvbuf),
-            )
-        };
-        run(
-            shared,
-            Call::ScatterVar {
-                root,
-                send: Some((&send.span, &send.parts)),
-                recv: &recv,
-            },
+        sure(
+            shared(self),
+            self.try_scatter_varcount_into_root(sendbuf, recvbuf),
         );
     }
 
@@ -759,18 +680,22 @@ pub trait Root: AsCommunicator + AsHandle {
         R: 'a + ?Sized + BufferMut,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (
-            shared(self),
-            at_root(self, "immediate_scatter_varcount_into_root"),
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            at_root(shared, root(self), "immediate_scatter_varcount_into_root"),
         );
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
         let (send, recv) = unsafe {
             (
-                send_parts(
-                    "immediate_scatter_varcount_into_root",
-                    sendbuf,
-                    shared.coll().size(),
+                sure(
+                    shared,
+                    send_parts(
+                        "immediate_scatter_varcount_into_root",
+                        sendbuf,
+                        shared.coll().size(),
+                    ),
                 ),
                 span::recv(&mut *data),
             )
@@ -812,19 +737,7 @@ pub trait Root: AsCommunicator + AsHandle {
         S: ?Sized + Buffer,
         O: Operation,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "reduce_into"));
-        // SAFETY: it is borrowed until the blocking call returns.
-        let r = unsafe { contribution("reduce_into", sendbuf, &op) };
-        run(
-            shared,
-            Call::Reduce {
-                root,
-                send: &r.send,
-                recv: None,
-                op: &r.op,
-                element: r.element,
-            },
-        );
+        sure(shared(self), self.try_reduce_into(sendbuf, op));
     }
 
     /// Starts [`reduce_into`](Self::reduce_into).
@@ -855,9 +768,13 @@ pub trait Root: AsCommunicator + AsHandle {
         O: 'a + Operation,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (shared(self), not_at_root(self, "immediate_reduce_into"));
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            not_at_root(shared, root(self), "immediate_reduce_into"),
+        );
         // SAFETY: it is borrowed for 'a, and the request completes before 'a ends.
-        let r = unsafe { contribution("immediate_reduce_into", sendbuf, &op) };
+        let r = unsafe { sure(shared, contribution("immediate_reduce_into", sendbuf, &op)) };
         Request::new(
             start(
                 shared,
@@ -898,20 +815,10 @@ pub trait Root: AsCommunicator + AsHandle {
         R: ?Sized + BufferMut,
         O: Operation,
     {
-        let (shared, root) = (shared(self), at_root(self, "reduce_into_root"));
-        // SAFETY: both are borrowed until the blocking call returns.
-        let r = unsafe { blocking_reduction("reduce_into_root", sendbuf, recvbuf, None, &op) };
-        run(
-            shared,
-            Call::Reduce {
-                root,
-                send: &r.send,
-                recv: Some(&r.recv),
-                op: &r.op,
-                element: r.element,
-            },
+        sure(
+            shared(self),
+            self.try_reduce_into_root(sendbuf, recvbuf, op),
         );
-        settle(r);
     }
 
     /// Starts [`reduce_into_root`](Self::reduce_into_root).
@@ -944,10 +851,19 @@ pub trait Root: AsCommunicator + AsHandle {
         O: 'a + Operation,
         Sc: Scope<'a>,
     {
-        let (shared, root) = (shared(self), at_root(self, "immediate_reduce_into_root"));
+        let shared = shared(self);
+        let root = sure(
+            shared,
+            at_root(shared, root(self), "immediate_reduce_into_root"),
+        );
         let data: *mut R = recvbuf;
         // SAFETY: both are borrowed for 'a, and the request completes before 'a ends.
-        let r = unsafe { reduction("immediate_reduce_into_root", sendbuf, &mut *data, None, &op) };
+        let r = unsafe {
+            sure(
+                shared,
+                reduction("immediate_reduce_into_root", sendbuf, &mut *data, None, &op),
+            )
+        };
         Request::new(
             start(
                 shared,
@@ -1038,39 +954,7 @@ impl Root for Process<'_> {
     }
 }
 
-fn root<R: ?Sized + Root>(root: &R) -> usize {
+pub(super) fn root<R: ?Sized + Root>(root: &R) -> usize {
     // A process's rank was checked when it was made.
     root.root_rank() as usize
-}
-
-/// The root, which is to be the calling process.
-#[track_caller]
-fn at_root<R: ?Sized + Root>(process: &R, call: &str) -> usize {
-    let (root, me) = (root(process), shared(process).coll().rank());
-    assert!(
-        root == me,
-        "{call} with root {root} was called by rank {me}; it is the root's form, and {} is for the others",
-        other(call)
-    );
-    root
-}
-
-/// The root, which is not to be the calling process.
-#[track_caller]
-fn not_at_root<R: ?Sized + Root>(process: &R, call: &str) -> usize {
-    let (root, me) = (root(process), shared(process).coll().rank());
-    assert!(
-        root != me,
-        "{call} was called by its root, rank {root}; it is the form for the others, and {} is the root's",
-        other(call)
-    );
-    root
-}
-
-/// The name of the other form.
-fn other(call: &str) -> String {
-    match call.strip_suffix("_root") {
-        Some(others) => others.to_string(),
-        None => format!("{call}_root"),
-    }
 }

@@ -6,7 +6,7 @@ use crate::datatype::{DatatypeRef, DynBuffer, DynBufferMut};
 use crate::engine::RecvSpan;
 use crate::ffi::{MPI_Datatype, MPI_Op};
 use crate::model::op::UserFunction;
-use crate::model::{Layout, Op};
+use crate::model::{Error, Layout, Op};
 use crate::raw::AsRaw;
 use core::ffi::{c_int, c_void};
 use core::fmt;
@@ -114,7 +114,7 @@ impl Operation for &UserOperation<'_> {
         self.commutative
     }
 
-    fn prepare(&self, _call: &str, elements: &Elements<'_>) -> Prepared {
+    fn prepare(&self, _call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
         let function: &Function<'_> = &*self.function;
         // SAFETY: blocking calls return, and requests complete, before what is borrowed here goes (`O: 'a` of the request's scope); nothing
         // calls the function after that.
@@ -129,10 +129,10 @@ impl Operation for &UserOperation<'_> {
             };
             function(x, y);
         };
-        Prepared(Op::User {
+        Ok(Prepared(Op::User {
             function: packed(elements.0, call),
             commutative: self.commutative,
-        })
+        }))
     }
 }
 
@@ -250,7 +250,7 @@ impl Operation for UnsafeUserOperation {
         self.commutative
     }
 
-    fn prepare(&self, _call: &str, elements: &Elements<'_>) -> Prepared {
+    fn prepare(&self, _call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
         let function = self.function;
         let call = move |x: *const u8, y: *mut u8, mut len: Count, datatype: DatatypeRef<'_>| {
             let mut datatype = datatype.as_raw();
@@ -264,10 +264,10 @@ impl Operation for UnsafeUserOperation {
                 )
             }
         };
-        Prepared(Op::User {
+        Ok(Prepared(Op::User {
             function: packed(elements.0, call),
             commutative: self.commutative,
-        })
+        }))
     }
 }
 

@@ -36,6 +36,19 @@ pub unsafe trait Collection {
     /// ```
     fn count(&self) -> Count;
 
+    /// How many elements, also where a `Count` cannot say it.
+    #[doc(hidden)]
+    #[track_caller]
+    fn elements(&self) -> usize {
+        let count = self.count();
+        match usize::try_from(count) {
+            Ok(count) => count,
+            Err(_) => {
+                panic!("a buffer says that it has {count} elements; counts must not be negative")
+            }
+        }
+    }
+
     /// Bytes from one element to the next, where that is the size of a Rust type; else it is the datatype's extent.
     #[doc(hidden)]
     fn element_size(&self) -> Option<usize> {
@@ -117,6 +130,10 @@ macro_rules! elements {
             fn count(&self) -> Count {
                 let $x = self;
                 as_count($len)
+            }
+            fn elements(&self) -> usize {
+                let $x = self;
+                $len
             }
             fn element_size(&self) -> Option<usize> {
                 Some(size_of::<T>())

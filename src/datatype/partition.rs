@@ -72,7 +72,7 @@ pub struct Partition<'b, B: 'b + ?Sized, C, D> {
     buf: &'b B,
     counts: C,
     displs: D,
-    len: Count,
+    len: usize,
     element_size: Option<usize>,
 }
 
@@ -94,13 +94,13 @@ pub struct PartitionMut<'b, B: 'b + ?Sized, C, D> {
     buf: &'b mut B,
     counts: C,
     displs: D,
-    len: Count,
+    len: usize,
     element_size: Option<usize>,
 }
 
 /// Every part lies in `0..len`.
 #[track_caller]
-fn check(what: &str, len: Count, counts: &[Count], displs: &[Count]) {
+fn check(what: &str, len: usize, counts: &[Count], displs: &[Count]) {
     assert!(
         counts.len() == displs.len(),
         "a {what} was given {} counts but {} displacements; each part needs one of both",
@@ -109,15 +109,14 @@ fn check(what: &str, len: Count, counts: &[Count], displs: &[Count]) {
     );
     for (part, (&count, &displ)) in counts.iter().zip(displs).enumerate() {
         assert!(
-            count >= 0 && displ >= 0 && i64::from(count) + i64::from(displ) <= i64::from(len),
+            count >= 0 && displ >= 0 && i64::from(count) + i64::from(displ) <= len as i64,
             "part {part} of a {what} has {count} elements from {displ} on, but the buffer has {len}; keep every part inside"
         );
     }
 }
 
-/// No two parts share an element.
-#[track_caller]
-pub(crate) fn check_apart(what: &str, counts: &[Count], displs: &[Count]) {
+/// Whether no two parts share an element, or a sentence.
+pub(crate) fn apart(what: &str, counts: &[Count], displs: &[Count]) -> Result<(), String> {
     let end = |part: usize| i64::from(counts[part]) + i64::from(displs[part]);
     let mut parts: Vec<usize> = (0..counts.len()).filter(|&part| counts[part] > 0).collect();
     if !parts.is_sorted_by_key(|&part| displs[part]) {
@@ -125,15 +124,17 @@ pub(crate) fn check_apart(what: &str, counts: &[Count], displs: &[Count]) {
     }
     for pair in parts.windows(2) {
         let (one, next) = (pair[0], pair[1]);
-        assert!(
-            end(one) <= i64::from(displs[next]),
-            "parts {one} and {next} of a {what} overlap (elements {}..{} and {}..{}); give each its own elements",
-            displs[one],
-            end(one),
-            displs[next],
-            end(next)
-        );
+        if end(one) > i64::from(displs[next]) {
+            return Err(format!(
+                "parts {one} and {next} of a {what} overlap (elements {}..{} and {}..{}); give each its own elements",
+                displs[one],
+                end(one),
+                displs[next],
+                end(next)
+            ));
+        }
     }
+    Ok(())
 }
 
 impl<'b, B: 'b + ?Sized + Buffer, C: Borrow<[Count]>, D: Borrow<[Count]>> Partition<'b, B, C, D> {
@@ -149,7 +150,7 @@ impl<'b, B: 'b + ?Sized + Buffer, C: Borrow<[Count]>, D: Borrow<[Count]>> Partit
     /// ```
     #[track_caller]
     pub fn new(buf: &'b B, counts: C, displs: D) -> Self {
-        let len = buf.count();
+        let len = buf.elements();
         check("Partition", len, counts.borrow(), displs.borrow());
         Partition {
             len,
@@ -175,9 +176,11 @@ impl<'b, B: 'b + ?Sized + BufferMut, C: Borrow<[Count]>, D: Borrow<[Count]>>
     /// ```
     #[track_caller]
     pub fn new(buf: &'b mut B, counts: C, displs: D) -> Self {
-        let len = buf.count();
+        let len = buf.elements();
         check("PartitionMut", len, counts.borrow(), displs.borrow());
-        check_apart("PartitionMut", counts.borrow(), displs.borrow());
+        if let Err(text) = apart("PartitionMut", counts.borrow(), displs.borrow()) {
+            panic!("{text}");
+        }
         PartitionMut {
             len,
             element_size: buf.element_size(),
@@ -209,7 +212,7 @@ macro_rules! partition {
                 self.element_size
             }
             fn room(&self) -> usize {
-                self.len as usize
+                self.len
             }
         }
 

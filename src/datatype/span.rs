@@ -141,19 +141,6 @@ impl Kind {
     }
 }
 
-/// How many elements `buffer` has.
-#[inline]
-#[track_caller]
-pub(crate) fn count<B: ?Sized + Collection>(buffer: &B) -> usize {
-    let count = buffer.count();
-    match usize::try_from(count) {
-        Ok(count) => count,
-        Err(_) => {
-            panic!("a buffer says that it has {count} elements; counts must not be negative")
-        }
-    }
-}
-
 /// What the elements of a buffer are.
 #[inline]
 #[track_caller]
@@ -169,7 +156,7 @@ pub(crate) fn kind<B: ?Sized + Collection + super::AsDatatype>(buffer: &B) -> Ki
 #[track_caller]
 pub(crate) unsafe fn send<B: ?Sized + Buffer>(buffer: &B) -> SendSpan {
     // SAFETY: by the contracts of Buffer and of this function.
-    unsafe { kind(buffer).send(buffer.pointer().cast(), count(buffer)) }
+    unsafe { kind(buffer).send(buffer.pointer().cast(), buffer.elements()) }
 }
 
 /// The whole of `buffer`, to receive into.
@@ -179,7 +166,7 @@ pub(crate) unsafe fn send<B: ?Sized + Buffer>(buffer: &B) -> SendSpan {
 #[inline]
 #[track_caller]
 pub(crate) unsafe fn recv<B: ?Sized + BufferMut>(buffer: &mut B) -> RecvSpan {
-    let (kind, count) = (kind(buffer), count(buffer));
+    let (kind, count) = (kind(buffer), buffer.elements());
     // SAFETY: by the contracts of BufferMut and of this function.
     unsafe { kind.recv(buffer.pointer_mut().cast(), count) }
 }

@@ -300,18 +300,21 @@ impl State {
 
 /// What a receive reports when its payload is in place.
 pub(super) fn finished(span: &RecvSpan, envelope: &Envelope) -> Result<Status> {
+    // Looked at also where the message is too long: what is in the user's memory must be valid then too.
+    let invalid = match span.has_bools() {
+        true => span.invalid_bool((envelope.bytes as usize).min(span.len())),
+        false => None,
+    };
     if envelope.bytes > span.len() as u64 {
         return Err(too_long(envelope, span.len(), envelope.source as usize));
     }
-    if span.has_bools() {
-        if let Some(value) = span.invalid_bool(envelope.bytes as usize) {
-            let text = format!(
-                "a message from rank {} with tag {} was received as bool but holds the byte {value}, which is neither 0 nor 1; \
+    if let Some(value) = invalid {
+        let text = format!(
+            "a message from rank {} with tag {} was received as bool but holds the byte {value}, which is neither 0 nor 1; \
                  receive it as u8",
-                envelope.source, envelope.tag
-            );
-            return Err(Error::new(ErrorClass::Buffer, text));
-        }
+            envelope.source, envelope.tag
+        );
+        return Err(about(Error::new(ErrorClass::Buffer, text), envelope));
     }
     Ok(status_of(envelope))
 }
@@ -330,7 +333,13 @@ pub(super) fn too_long(envelope: &Envelope, room: usize, from: usize) -> Error {
         "a message of {} bytes from rank {from} with tag {} does not fit the buffer of {room} bytes; probe for the length or receive into a Vec",
         envelope.bytes, envelope.tag
     );
-    Error::new(ErrorClass::Truncate, text)
+    about(Error::new(ErrorClass::Truncate, text), envelope)
+}
+
+/// The error knows which message it is about.
+fn about(error: Error, envelope: &Envelope) -> Error {
+    let (peer, bytes) = (envelope.source as i32, envelope.bytes as usize);
+    error.about(Some(peer), Some(envelope.tag), Some(bytes))
 }
 
 /// Whether a message may be received so: element types for messages, signatures for collectives.
@@ -388,7 +397,7 @@ pub(super) fn self_checked(
                 TypeCode(envelope.code.0).name(),
                 envelope.tag
             );
-            Err(Error::new(ErrorClass::Type, text))
+            Err(about(Error::new(ErrorClass::Type, text), envelope))
         }
         None => Ok(()),
     }

@@ -82,10 +82,13 @@ impl Instance {
     #[inline]
     #[track_caller]
     pub(crate) fn enter(&self) -> Entry<'_> {
-        match self.gate.enter() {
-            Ok(entry) => entry,
-            Err(refused) => self.refuse(refused),
-        }
+        self.check(self.admit())
+    }
+
+    /// As [`enter`](Self::enter), for the calls that return errors.
+    #[inline]
+    pub(crate) fn admit(&self) -> Result<Entry<'_>, Error> {
+        self.gate.enter().map_err(|refused| self.refused(refused))
     }
 
     /// As `enter`, where there is nothing to say to a thread that may not call.
@@ -98,13 +101,12 @@ impl Instance {
     #[track_caller]
     pub(crate) fn check_alive(&self) {
         if self.gate.is_closed() {
-            self.refuse(Refused::Closed);
+            self.fail(self.refused(Refused::Closed));
         }
     }
 
     #[cold]
-    #[track_caller]
-    fn refuse(&self, refused: Refused) -> ! {
+    fn refused(&self, refused: Refused) -> Error {
         let class = if refused == Refused::Closed {
             ErrorClass::State
         } else {
@@ -119,7 +121,7 @@ impl Instance {
             ),
             Refused::Busy => "two threads are in the library at once at Threading::Serialized; take turns, or initialize with Threading::Multiple".into(),
         };
-        self.fail(Error::new(class, text))
+        Error::new(class, text)
     }
 
     /// The result, or the end that its error deserves.
@@ -132,22 +134,40 @@ impl Instance {
         }
     }
 
-    /// What rsmpi's names do with an error: wrong arguments panic with the sentence; what concerns the whole job ends it.
+    /// What rsmpi's names do with an error: wrong arguments panic with the sentence; what concerns the whole job ends it, and so do
+    /// elements of another type than was sent.
     #[cold]
     #[track_caller]
     pub(crate) fn fail(&self, error: Error) -> ! {
+        let error = self.told(error);
+        match error.class() {
+            ErrorClass::Type => self.end_with(FailureKind::Mismatch, error),
+            _ => panic!("{}", sentence(&error)),
+        }
+    }
+
+    /// What the `try_` calls do with an error: they return it, unless it concerns the whole job, which ends.
+    #[cold]
+    #[track_caller]
+    pub(crate) fn told(&self, error: Error) -> Error {
         if std::thread::panicking() {
-            // A second panic would abort the process, and hide the first.
+            // A second panic would abort the process, and hide the first; and what is under way may have memory that is about to go.
             self.end_in_panic();
         }
         let kind = match error.class() {
             ErrorClass::Aborted => self.leave(),
             ErrorClass::Gone => FailureKind::Gone,
-            ErrorClass::Mismatch | ErrorClass::Type => FailureKind::Mismatch,
+            ErrorClass::Mismatch => FailureKind::Mismatch,
             ErrorClass::Corrupt => FailureKind::Corrupt,
             ErrorClass::Memory | ErrorClass::Internal => FailureKind::Other,
-            _ => panic!("{}", sentence(&error)),
+            _ => return error,
         };
+        self.end_with(kind, error)
+    }
+
+    /// Ends the job because of an error of this rank.
+    #[track_caller]
+    fn end_with(&self, kind: FailureKind, error: Error) -> ! {
         let error = error.at(Location::caller());
         let named = error.site().is_some_and(|at| {
             error

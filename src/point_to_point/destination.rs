@@ -1,5 +1,6 @@
 //! Sending.
-use super::checked_tag;
+use super::source::sure;
+use super::{TryDestination, checked_tag};
 use crate::Tag;
 use crate::datatype::{Buffer, span};
 use crate::engine::{Peer, SendMode};
@@ -34,7 +35,7 @@ pub trait Destination: AsCommunicator + AsHandle {
     #[inline]
     #[track_caller]
     fn send_with_tag<Buf: ?Sized + Buffer>(&self, buf: &Buf, tag: Tag) {
-        send(self, "send_with_tag", buf, tag, SendMode::Standard);
+        sure(self, self.try_send_with_tag(buf, tag));
     }
 
     /// Sends a buffer with tag 0.
@@ -51,7 +52,7 @@ pub trait Destination: AsCommunicator + AsHandle {
     #[inline]
     #[track_caller]
     fn send<Buf: ?Sized + Buffer>(&self, buf: &Buf) {
-        send(self, "send", buf, Tag::default(), SendMode::Standard);
+        sure(self, self.try_send(buf));
     }
 
     /// Copies a buffer to the one that [`set_buffer_size`](crate::environment::Universe::set_buffer_size) attached, and sends it from there with
@@ -69,19 +70,7 @@ pub trait Destination: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn buffered_send_with_tag<Buf: ?Sized + Buffer>(&self, buf: &Buf, tag: Tag) {
-        let tag = checked_tag("buffered_send", tag);
-        let shared = shared(self);
-        let instance = shared.instance();
-        let _entry = instance.enter();
-        // SAFETY: borrowed for the call; what is sent is a copy.
-        let span = unsafe { span::send(buf) };
-        instance.check(instance.buffered_send(
-            shared.coll().comm(),
-            to(self.destination_rank()),
-            tag,
-            &span,
-            Location::caller(),
-        ));
+        sure(self, self.try_buffered_send_with_tag(buf, tag));
     }
 
     /// [`buffered_send_with_tag`](Self::buffered_send_with_tag) with tag 0.
@@ -96,7 +85,7 @@ pub trait Destination: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn buffered_send<Buf: ?Sized + Buffer>(&self, buf: &Buf) {
-        self.buffered_send_with_tag(buf, Tag::default());
+        sure(self, self.try_buffered_send(buf));
     }
 
     /// Sends a buffer with `tag`, and returns when its receive has begun.
@@ -112,13 +101,7 @@ pub trait Destination: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn synchronous_send_with_tag<Buf: ?Sized + Buffer>(&self, buf: &Buf, tag: Tag) {
-        send(
-            self,
-            "synchronous_send_with_tag",
-            buf,
-            tag,
-            SendMode::Synchronous,
-        );
+        sure(self, self.try_synchronous_send_with_tag(buf, tag));
     }
 
     /// [`synchronous_send_with_tag`](Self::synchronous_send_with_tag) with tag 0.
@@ -132,13 +115,7 @@ pub trait Destination: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn synchronous_send<Buf: ?Sized + Buffer>(&self, buf: &Buf) {
-        send(
-            self,
-            "synchronous_send",
-            buf,
-            Tag::default(),
-            SendMode::Synchronous,
-        );
+        sure(self, self.try_synchronous_send(buf));
     }
 
     /// Sends a buffer with `tag` to a receive that is posted already.
@@ -159,7 +136,8 @@ pub trait Destination: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     unsafe fn ready_send_with_tag<Buf: ?Sized + Buffer>(&self, buf: &Buf, tag: Tag) {
-        send(self, "ready_send_with_tag", buf, tag, SendMode::Ready);
+        // SAFETY: promised by the caller.
+        sure(self, unsafe { self.try_ready_send_with_tag(buf, tag) });
     }
 
     /// [`ready_send_with_tag`](Self::ready_send_with_tag) with tag 0.
@@ -178,7 +156,8 @@ pub trait Destination: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     unsafe fn ready_send<Buf: ?Sized + Buffer>(&self, buf: &Buf) {
-        send(self, "ready_send", buf, Tag::default(), SendMode::Ready);
+        // SAFETY: promised by the caller.
+        sure(self, unsafe { self.try_ready_send(buf) });
     }
 
     /// Starts to send a buffer with `tag`.
@@ -457,36 +436,10 @@ pub(super) fn to(rank: Rank) -> Peer {
     usize::try_from(rank).map_or(Peer::Null, Peer::Rank)
 }
 
-#[inline]
-#[track_caller]
-fn send<D: ?Sized + Destination, Buf: ?Sized + Buffer>(
-    destination: &D,
-    call: &str,
-    buf: &Buf,
-    tag: Tag,
-    mode: SendMode,
-) {
-    let tag = checked_tag(call, tag);
-    let shared = shared(destination);
-    let instance = shared.instance();
-    let _entry = instance.enter();
-    // SAFETY: borrowed until the blocking call returns.
-    let span = unsafe { span::send(buf) };
-    let peer = to(destination.destination_rank());
-    instance.check(instance.engine().send(
-        shared.coll().comm(),
-        peer,
-        tag,
-        &span,
-        mode,
-        Location::caller(),
-    ));
-}
-
 #[track_caller]
 fn start<'a, D, Sc, Buf>(
     destination: &D,
-    call: &str,
+    call: &'static str,
     scope: Sc,
     buf: &'a Buf,
     tag: Tag,
@@ -497,10 +450,10 @@ where
     Buf: 'a + ?Sized + Buffer,
     Sc: Scope<'a>,
 {
-    let tag = checked_tag(call, tag);
     let shared = shared(destination);
     let instance = shared.instance();
     let _entry = instance.enter();
+    let tag = instance.check(checked_tag(call, tag));
     let site = Location::caller();
     // SAFETY: borrowed for 'a, and the request completes before 'a ends.
     let span = unsafe { span::send(buf) };

@@ -1,9 +1,11 @@
 //! The receive of one value under way.
-use super::source::{check_one, from};
-use super::{Source, Status};
+use super::source::from;
+use super::try_source::check_one;
+use super::{Source, Status, checked_tag};
 use crate::Tag;
 use crate::datatype::Equivalence;
 use crate::datatype::span::Kind;
+use crate::model::Error;
 use crate::request::{Live, Request, StaticScope};
 use crate::topology::communicator::shared;
 use core::mem::MaybeUninit;
@@ -35,10 +37,15 @@ pub struct ReceiveFuture<T> {
 
 impl<T: Equivalence> ReceiveFuture<T> {
     #[track_caller]
-    pub(super) fn post<S: ?Sized + Source>(source: &S, tag: Option<Tag>) -> ReceiveFuture<T> {
+    pub(super) fn post<S: ?Sized + Source>(
+        source: &S,
+        call: &'static str,
+        tag: Option<Tag>,
+    ) -> ReceiveFuture<T> {
         let shared = shared(source);
         let instance = shared.instance();
         let _entry = instance.enter();
+        let tag = instance.check(checked_tag(call, tag));
         let site = Location::caller();
         let kind = Kind::of(&T::equivalent_datatype(), Some(size_of::<T>()));
         let value = Box::into_raw(Box::new(MaybeUninit::<T>::zeroed()));
@@ -60,13 +67,16 @@ impl<T: Equivalence> ReceiveFuture<T> {
     }
 
     /// The value, once the operation is complete.
-    #[track_caller]
-    fn take(value: *mut MaybeUninit<T>, status: Status, size: usize) -> (T, Status) {
+    fn take(
+        value: *mut MaybeUninit<T>,
+        status: Result<Status, Error>,
+        size: usize,
+    ) -> Result<(T, Status), Error> {
         // SAFETY: made by Box in `post`, and the operation is complete.
         let value = unsafe { Box::from_raw(value) };
-        check_one::<T>("immediate_receive", status, size);
+        let status = check_one::<T>("immediate_receive", status?, size)?;
         // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
-        (unsafe { MaybeUninit::assume_init(*value) }, status)
+        Ok((unsafe { MaybeUninit::assume_init(*value) }, status))
     }
 
     /// Waits for the value. Panics if the message is not exactly one element.
@@ -81,13 +91,25 @@ impl<T: Equivalence> ReceiveFuture<T> {
     /// ```
     #[track_caller]
     pub fn get(self) -> (T, Status) {
-        let ReceiveFuture {
-            value,
-            request,
-            size,
-        } = self;
-        let status = request.wait();
-        Self::take(value, status, size)
+        let status = self.request.wait();
+        one(Self::take(self.value, Ok(status), self.size))
+    }
+
+    /// [`get`](Self::get) with errors as values.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let future = world.any_process().immediate_receive::<u8>();
+    /// world.this_process().send(&[1u8, 2]);
+    /// assert_eq!(future.try_get().unwrap_err().class(), ErrorClass::Truncate);
+    /// ```
+    #[track_caller]
+    pub fn try_get(self) -> Result<(T, Status), Error> {
+        let site = Location::caller();
+        Self::take(self.value, self.request.try_wait(), self.size)
+            .map_err(|error| error.at(site).of("immediate_receive", None))
     }
 
     /// The value if it is there, else the future again.
@@ -110,12 +132,21 @@ impl<T: Equivalence> ReceiveFuture<T> {
             size,
         } = self;
         match request.test() {
-            Ok(status) => Ok(Self::take(value, status, size)),
+            Ok(status) => Ok(one(Self::take(value, Ok(status), size))),
             Err(request) => Err(ReceiveFuture {
                 value,
                 request,
                 size,
             }),
         }
+    }
+}
+
+/// The value, or a panic: the message was not exactly one element.
+#[track_caller]
+fn one<V>(taken: Result<V, Error>) -> V {
+    match taken {
+        Ok(value) => value,
+        Err(error) => panic!("{}", error.text()),
     }
 }

@@ -1,9 +1,10 @@
 //! Messages that a matched probe took out of matching.
 use super::Status;
-use super::source::check_one;
+use super::try_source::check_one;
 use crate::datatype::span::{self, Kind};
 use crate::datatype::{BufferMut, Equivalence};
 use crate::engine::{MatchedMessage, RecvSpan};
+use crate::model::{Error, ErrorClass, Site};
 use crate::request::{Live, Request, Scope};
 use crate::topology::shared::Shared;
 use core::mem::MaybeUninit;
@@ -59,16 +60,120 @@ impl Message {
     ///
     /// # Safety
     /// What the span covers is lent until the request is complete.
-    #[track_caller]
-    fn start(mut self, span: RecvSpan) -> Live {
-        let instance = self.shared.instance().clone();
-        let _entry = instance.enter();
-        let site = Location::caller();
+    fn start(&mut self, span: RecvSpan, site: Site) -> Result<Live, Error> {
         let Some(found) = self.found.take() else {
             unreachable!("a message is received once, by value")
         };
-        let id = instance.check(instance.engine().start_matched_receive(found, span, site));
-        Live::new(&self.shared, id, site)
+        let instance = self.shared.instance();
+        let _entry = instance.admit()?;
+        let engine = instance.engine();
+        let id = engine.start_matched_receive(found, span, site)?;
+        Ok(Live::new(&self.shared, id, site))
+    }
+
+    /// Receives it with `call`.
+    ///
+    /// # Safety
+    /// What the span covers is lent for the call.
+    #[track_caller]
+    fn receive(
+        &mut self,
+        call: &'static str,
+        span: RecvSpan,
+        check: impl FnOnce(Status) -> Result<Status, Error>,
+    ) -> Result<Status, Error> {
+        let site = Location::caller();
+        let result = self.start(span, site).and_then(|live| live.finish(site));
+        result
+            .and_then(check)
+            .map_err(|error| self.shared.told(call, site, error))
+    }
+
+    /// Receives one `Msg`.
+    #[track_caller]
+    fn receive_one<Msg: Equivalence>(&mut self) -> Result<(Msg, Status), Error> {
+        let call = "matched_receive";
+        let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
+        let mut value = MaybeUninit::<Msg>::zeroed();
+        // SAFETY: `value` outlives the call.
+        let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
+        let status = self.receive(call, span, |status| {
+            check_one::<Msg>(call, status, kind.size())
+        })?;
+        // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
+        Ok((unsafe { value.assume_init() }, status))
+    }
+
+    /// Receives it into a buffer.
+    #[track_caller]
+    fn receive_into<Buf: ?Sized + BufferMut>(&mut self, buf: &mut Buf) -> Result<Status, Error> {
+        // SAFETY: borrowed until the call is over.
+        let span = unsafe { span::recv(buf) };
+        self.receive("matched_receive_into", span, Ok)
+    }
+
+    /// Its status.
+    fn status(&self) -> Status {
+        match &self.found {
+            Some(found) => Status::new(found.status),
+            None => unreachable!("a message is received once, by value"),
+        }
+    }
+
+    /// Receives the whole of it with `call`.
+    #[track_caller]
+    pub(super) fn receive_vec<Msg: Equivalence>(
+        &mut self,
+        call: &'static str,
+    ) -> Result<(Vec<Msg>, Status), Error> {
+        let status = self.status();
+        let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
+        let mut values: Vec<Msg> = Vec::new();
+        let count = match (kind.size() as u64, status.bytes()) {
+            (0, 0) => 0,
+            (size, bytes) if size > 0 && bytes % size == 0 => (bytes / size) as usize,
+            (size, bytes) => {
+                let (source, name) = (status.source_rank(), core::any::type_name::<Msg>());
+                let text = format!(
+                    "{call} was asked for {name}s of {size} bytes, but the message from rank {source} has {bytes} bytes, which is no whole \
+                     number of them; receive it as what was sent"
+                );
+                return Err(self.give_up(call, status.error(text)));
+            }
+        };
+        if values.try_reserve_exact(count).is_err() {
+            let text = format!(
+                "{call} got a message of {} bytes, for which there is no memory; receive it in parts",
+                status.bytes()
+            );
+            return Err(self.give_up(call, status.error(text)));
+        }
+        if let Kind::User(_) = kind {
+            // SAFETY: there is room for `count`; fields that the datatype leaves out are to be zero.
+            unsafe { values.as_mut_ptr().write_bytes(0, count) };
+        }
+        // SAFETY: the vector is not touched until the call is over.
+        let span = unsafe { kind.recv(values.as_mut_ptr().cast(), count) };
+        let status = self.receive(call, span, |now| match now.bytes() == status.bytes() {
+            true => Ok(now),
+            false => Err(Error::new(
+                ErrorClass::Internal,
+                "a message changed its length between probe and receive",
+            )),
+        })?;
+        // SAFETY: all elements were received.
+        unsafe { values.set_len(count) };
+        Ok((values, status))
+    }
+
+    /// Throws the message away, so that its sender can go on; the error of `call` that made it so.
+    #[track_caller]
+    fn give_up(&mut self, call: &'static str, error: Error) -> Error {
+        let site = Location::caller();
+        // That it does not fit is known.
+        let nothing = RecvSpan::bytes_of(&mut []);
+        drop(self.start(nothing, site).and_then(|live| live.finish(site)));
+        self.shared.told(call, site, error)
     }
 
     /// Receives one `Msg`.
@@ -84,15 +189,25 @@ impl Message {
     /// assert_eq!(message.matched_receive::<f64>().0, 1.5);
     /// ```
     #[track_caller]
-    pub fn matched_receive<Msg: Equivalence>(self) -> (Msg, Status) {
-        let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
-        let mut value = MaybeUninit::<Msg>::zeroed();
-        // SAFETY: `value` outlives the wait.
-        let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
-        let status = self.start(span).wait();
-        check_one::<Msg>("matched_receive", status, kind.size());
-        // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
-        (unsafe { value.assume_init() }, status)
+    pub fn matched_receive<Msg: Equivalence>(mut self) -> (Msg, Status) {
+        let received = self.receive_one();
+        self.shared.instance().check(received)
+    }
+
+    /// [`matched_receive`](Self::matched_receive) with errors as values. The message is gone with the error.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1, 2]);
+    /// let (message, _) = world.any_process().matched_probe();
+    /// let error = message.try_matched_receive::<i32>().unwrap_err();
+    /// assert_eq!(error.class(), ErrorClass::Truncate);
+    /// ```
+    #[track_caller]
+    pub fn try_matched_receive<Msg: Equivalence>(mut self) -> Result<(Msg, Status), Error> {
+        self.receive_one()
     }
 
     /// Receives it into a buffer, which may be longer.
@@ -110,10 +225,47 @@ impl Message {
     /// assert_eq!(buffer, [1, 2]);
     /// ```
     #[track_caller]
-    pub fn matched_receive_into<Buf: ?Sized + BufferMut>(self, buf: &mut Buf) -> Status {
-        // SAFETY: borrowed until the wait is over.
-        let span = unsafe { span::recv(buf) };
-        self.start(span).wait()
+    pub fn matched_receive_into<Buf: ?Sized + BufferMut>(mut self, buf: &mut Buf) -> Status {
+        let received = self.receive_into(buf);
+        self.shared.instance().check(received)
+    }
+
+    /// [`matched_receive_into`](Self::matched_receive_into) with errors as values. The message is gone with the error.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1, 2]);
+    /// let (message, _) = world.any_process().matched_probe();
+    /// let error = message.try_matched_receive_into(&mut [0]).unwrap_err();
+    /// assert_eq!((error.class(), error.size()), (ErrorClass::Truncate, Some(8)));
+    /// ```
+    #[track_caller]
+    pub fn try_matched_receive_into<Buf>(mut self, buf: &mut Buf) -> Result<Status, Error>
+    where
+        Buf: ?Sized + BufferMut,
+    {
+        self.receive_into(buf)
+    }
+
+    /// [`MatchedReceiveVec::matched_receive_vec`] with errors as values. The message is gone with the error.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1u8, 2, 3]);
+    /// let (message, _) = world.any_process().matched_probe();
+    /// let error = message.try_matched_receive_vec::<u16>().unwrap_err();
+    /// assert_eq!(error.class(), ErrorClass::Count);
+    /// ```
+    #[track_caller]
+    pub fn try_matched_receive_vec<Msg>(mut self) -> Result<(Vec<Msg>, Status), Error>
+    where
+        Msg: Equivalence,
+    {
+        self.receive_vec("matched_receive_vec")
     }
 
     /// Starts to receive it into a buffer.
@@ -134,7 +286,7 @@ impl Message {
     /// ```
     #[track_caller]
     pub fn immediate_matched_receive_into<'a, Sc, Buf>(
-        self,
+        mut self,
         scope: Sc,
         buf: &'a mut Buf,
     ) -> Request<'a, Buf, Sc>
@@ -145,7 +297,8 @@ impl Message {
         let data: *mut Buf = buf;
         // SAFETY: borrowed for 'a, and the request completes before 'a ends.
         let span = unsafe { span::recv(&mut *data) };
-        Request::new(self.start(span), data, scope)
+        let started = self.start(span, Location::caller());
+        Request::new(self.shared.instance().check(started), data, scope)
     }
 }
 
@@ -180,40 +333,8 @@ pub trait MatchedReceiveVec {
 impl MatchedReceiveVec for (Message, Status) {
     #[track_caller]
     fn matched_receive_vec<Msg: Equivalence>(self) -> (Vec<Msg>, Status) {
-        let (message, status) = self;
-        let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
-        let mut values: Vec<Msg> = Vec::new();
-        let count = match (kind.size() as u64, status.bytes()) {
-            (0, 0) => 0,
-            (size, bytes) if size > 0 && bytes % size == 0 => (bytes / size) as usize,
-            (size, bytes) => {
-                let (source, name) = (status.source_rank(), core::any::type_name::<Msg>());
-                // The message is given up with the panic.
-                panic!(
-                    "receive_vec was asked for {name}s of {size} bytes, but the message from rank {source} has {bytes} bytes, which is no whole \
-                     number of them; receive it as what was sent"
-                )
-            }
-        };
-        if values.try_reserve_exact(count).is_err() {
-            panic!(
-                "receive_vec got a message of {} bytes, for which there is no memory; receive it in parts",
-                status.bytes()
-            );
-        }
-        if let Kind::User(_) = kind {
-            // SAFETY: there is room for `count`; fields that the datatype leaves out are to be zero.
-            unsafe { values.as_mut_ptr().write_bytes(0, count) };
-        }
-        // SAFETY: the vector is not touched until the wait is over.
-        let span = unsafe { kind.recv(values.as_mut_ptr().cast(), count) };
-        let status = message.start(span).wait();
-        assert!(
-            status.bytes() == (count * kind.size()) as u64,
-            "a message changed its length between probe and receive"
-        );
-        // SAFETY: all elements were received.
-        unsafe { values.set_len(count) };
-        (values, status)
+        let (mut message, _) = self;
+        let received = message.receive_vec("matched_receive_vec");
+        message.shared.instance().check(received)
     }
 }

@@ -26,6 +26,9 @@ mod future;
 mod message;
 mod source;
 mod status;
+mod try_destination;
+mod try_exchange;
+mod try_source;
 
 pub use destination::Destination;
 pub use exchange::{
@@ -36,6 +39,13 @@ pub use future::ReceiveFuture;
 pub use message::{MatchedReceiveVec, Message};
 pub use source::Source;
 pub use status::Status;
+pub use try_destination::TryDestination;
+pub use try_exchange::{
+    try_send_receive, try_send_receive_into, try_send_receive_into_with_tags,
+    try_send_receive_replace_into, try_send_receive_replace_into_with_tags,
+    try_send_receive_with_tags,
+};
+pub use try_source::TrySource;
 
 pub mod traits {
     //! The traits of this module.
@@ -43,22 +53,22 @@ pub mod traits {
 }
 
 use crate::Tag;
+use crate::model::{Error, ErrorClass};
 
 /// A tag to send with or to wait for, or a sentence.
 #[inline]
-#[track_caller]
-fn checked_tag(call: &str, tag: Tag) -> Tag {
-    if tag < 0 {
-        bad_tag(call, tag);
+fn checked_tag<T: Copy + Into<Option<Tag>>>(call: &str, tag: T) -> Result<T, Error> {
+    match tag.into() {
+        Some(tag) if tag < 0 => Err(bad_tag(call, tag)),
+        _ => Ok(tag),
     }
-    tag
 }
 
 #[cold]
-#[track_caller]
-fn bad_tag(call: &str, tag: Tag) -> ! {
-    panic!(
+fn bad_tag(call: &str, tag: Tag) -> Error {
+    let text = format!(
         "{call} was asked for tag {tag}; tags are 0 to {} (any tag is what the calls without _with_tag wait for)",
         Tag::MAX
-    )
+    );
+    Error::new(ErrorClass::Tag, text)
 }

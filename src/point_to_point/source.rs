@@ -1,13 +1,14 @@
 //! Receiving.
-use super::{MatchedReceiveVec, Message, ReceiveFuture, Status, checked_tag};
+use super::{Message, ReceiveFuture, Status, TrySource, checked_tag};
 use crate::Tag;
 use crate::datatype::{BufferMut, Equivalence, span};
 use crate::engine::Peer;
+use crate::model::{Error, Site};
 use crate::request::{Live, Request, Scope};
 use crate::topology::communicator::shared;
 use crate::topology::sealed::AsHandle;
+use crate::topology::shared::Shared;
 use crate::topology::{AnyProcess, AsCommunicator, Process, Rank};
-use core::mem::MaybeUninit;
 use core::panic::Location;
 
 /// Where messages come from: a process, or any.
@@ -39,7 +40,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn probe_with_tag(&self, tag: Tag) -> Status {
-        probe(self, Some(checked_tag("probe_with_tag", tag)))
+        sure(self, self.try_probe_with_tag(tag))
     }
 
     /// Waits until a message is there, and leaves it there.
@@ -54,7 +55,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn probe(&self) -> Status {
-        probe(self, None)
+        sure(self, self.try_probe())
     }
 
     /// Waits for a message with `tag`, and takes it out: only the [`Message`] can receive it.
@@ -71,7 +72,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn matched_probe_with_tag(&self, tag: Tag) -> (Message, Status) {
-        matched_probe(self, Some(checked_tag("matched_probe_with_tag", tag)))
+        sure(self, self.try_matched_probe_with_tag(tag))
     }
 
     /// Waits for a message, and takes it out: only the [`Message`] can receive it.
@@ -86,7 +87,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn matched_probe(&self) -> (Message, Status) {
-        matched_probe(self, None)
+        sure(self, self.try_matched_probe())
     }
 
     /// Receives one `Msg` with `tag`.
@@ -103,11 +104,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     #[inline]
     #[track_caller]
     fn receive_with_tag<Msg: Equivalence>(&self, tag: Tag) -> (Msg, Status) {
-        receive(
-            self,
-            "receive_with_tag",
-            Some(checked_tag("receive_with_tag", tag)),
-        )
+        sure(self, self.try_receive_with_tag(tag))
     }
 
     /// Receives one `Msg` with any tag.
@@ -123,7 +120,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     #[inline]
     #[track_caller]
     fn receive<Msg: Equivalence>(&self) -> (Msg, Status) {
-        receive(self, "receive", None)
+        sure(self, self.try_receive())
     }
 
     /// Receives a message with `tag` into a buffer. The message may be shorter than the buffer.
@@ -142,7 +139,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     #[inline]
     #[track_caller]
     fn receive_into_with_tag<Buf: ?Sized + BufferMut>(&self, buf: &mut Buf, tag: Tag) -> Status {
-        receive_into(self, buf, Some(checked_tag("receive_into_with_tag", tag)))
+        sure(self, self.try_receive_into_with_tag(buf, tag))
     }
 
     /// Receives a message with any tag into a buffer. The message may be shorter than the buffer.
@@ -159,7 +156,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     #[inline]
     #[track_caller]
     fn receive_into<Buf: ?Sized + BufferMut>(&self, buf: &mut Buf) -> Status {
-        receive_into(self, buf, None)
+        sure(self, self.try_receive_into(buf))
     }
 
     /// Receives a message with `tag` of whatever length.
@@ -175,7 +172,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn receive_vec_with_tag<Msg: Equivalence>(&self, tag: Tag) -> (Vec<Msg>, Status) {
-        self.matched_probe_with_tag(tag).matched_receive_vec()
+        sure(self, self.try_receive_vec_with_tag(tag))
     }
 
     /// Receives a message with any tag, of whatever length. Panics if it is no whole number of elements.
@@ -189,7 +186,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn receive_vec<Msg: Equivalence>(&self) -> (Vec<Msg>, Status) {
-        self.matched_probe().matched_receive_vec()
+        sure(self, self.try_receive_vec())
     }
 
     /// Posts the receive of a message with `tag` into a buffer.
@@ -221,9 +218,10 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     {
         start_receive(
             self,
+            "immediate_receive_into_with_tag",
             scope,
             buf,
-            Some(checked_tag("immediate_receive_into_with_tag", tag)),
+            Some(tag),
         )
     }
 
@@ -251,7 +249,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
         Buf: 'a + ?Sized + BufferMut,
         Sc: Scope<'a>,
     {
-        start_receive(self, scope, buf, None)
+        start_receive(self, "immediate_receive_into", scope, buf, None)
     }
 
     /// Posts the receive of one `Msg` with `tag`.
@@ -268,7 +266,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn immediate_receive_with_tag<Msg: Equivalence>(&self, tag: Tag) -> ReceiveFuture<Msg> {
-        ReceiveFuture::post(self, Some(checked_tag("immediate_receive_with_tag", tag)))
+        ReceiveFuture::post(self, "immediate_receive_with_tag", Some(tag))
     }
 
     /// Posts the receive of one `Msg` with any tag.
@@ -283,7 +281,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn immediate_receive<Msg: Equivalence>(&self) -> ReceiveFuture<Msg> {
-        ReceiveFuture::post(self, None)
+        ReceiveFuture::post(self, "immediate_receive", None)
     }
 
     /// Tells whether a message with `tag` is there, and leaves it there.
@@ -297,7 +295,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn immediate_probe_with_tag(&self, tag: Tag) -> Option<Status> {
-        immediate_probe(self, Some(checked_tag("immediate_probe_with_tag", tag)))
+        immediate_probe(self, "immediate_probe_with_tag", Some(tag))
     }
 
     /// Tells whether a message is there, and leaves it there.
@@ -309,7 +307,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn immediate_probe(&self) -> Option<Status> {
-        immediate_probe(self, None)
+        immediate_probe(self, "immediate_probe", None)
     }
 
     /// Takes out a message with `tag`, if one is there.
@@ -323,10 +321,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn immediate_matched_probe_with_tag(&self, tag: Tag) -> Option<(Message, Status)> {
-        immediate_matched_probe(
-            self,
-            Some(checked_tag("immediate_matched_probe_with_tag", tag)),
-        )
+        immediate_matched_probe(self, "immediate_matched_probe_with_tag", Some(tag))
     }
 
     /// Takes out a message, if one is there.
@@ -338,7 +333,7 @@ pub unsafe trait Source: AsCommunicator + AsHandle {
     /// ```
     #[track_caller]
     fn immediate_matched_probe(&self) -> Option<(Message, Status)> {
-        immediate_matched_probe(self, None)
+        immediate_matched_probe(self, "immediate_matched_probe", None)
     }
 }
 
@@ -362,141 +357,70 @@ pub(super) fn from(rank: Rank) -> Peer {
     usize::try_from(rank).map_or(Peer::Any, Peer::Rank)
 }
 
+/// A call's result as its `try_` form returns it.
+#[inline]
 #[track_caller]
-fn probe<S: ?Sized + Source>(source: &S, tag: Option<Tag>) -> Status {
-    let shared = shared(source);
-    let instance = shared.instance();
-    let _entry = instance.enter();
-    let peer = from(source.source_rank());
-    Status::new(instance.check(instance.engine().probe(
-        shared.coll().comm(),
-        peer,
-        tag,
-        Location::caller(),
-    )))
+pub(super) fn outcome<T>(
+    shared: &Shared,
+    call: &'static str,
+    (rank, tag): (Rank, Option<Tag>),
+    site: Site,
+    result: Result<T, Error>,
+) -> Result<T, Error> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            let rank = (rank >= 0).then_some(rank);
+            Err(shared.told(call, site, error.about(rank, tag, None)))
+        }
+    }
+}
+
+/// A `try_` form's value, or the end that its error deserves.
+#[inline]
+#[track_caller]
+pub(super) fn sure<S: ?Sized + AsHandle, T>(of: &S, result: Result<T, Error>) -> T {
+    shared(of).instance().check(result)
 }
 
 #[track_caller]
-fn immediate_probe<S: ?Sized + Source>(source: &S, tag: Option<Tag>) -> Option<Status> {
-    let shared = shared(source);
+fn immediate_probe<S: ?Sized + Source>(
+    source: &S,
+    call: &'static str,
+    tag: Option<Tag>,
+) -> Option<Status> {
+    let (shared, site) = (shared(source), Location::caller());
     let instance = shared.instance();
     let _entry = instance.enter();
+    let tag = instance.check(checked_tag(call, tag));
     let peer = from(source.source_rank());
+    let comm = shared.coll().comm();
     instance
-        .check(instance.engine().immediate_probe(
-            shared.coll().comm(),
-            peer,
-            tag,
-            Location::caller(),
-        ))
+        .check(instance.engine().immediate_probe(comm, peer, tag, site))
         .map(Status::new)
-}
-
-#[track_caller]
-fn matched_probe<S: ?Sized + Source>(source: &S, tag: Option<Tag>) -> (Message, Status) {
-    let shared = shared(source);
-    let instance = shared.instance();
-    let _entry = instance.enter();
-    let peer = from(source.source_rank());
-    let found = instance.check(instance.engine().matched_probe(
-        shared.coll().comm(),
-        peer,
-        tag,
-        Location::caller(),
-    ));
-    Message::new(shared, found)
 }
 
 #[track_caller]
 fn immediate_matched_probe<S: ?Sized + Source>(
     source: &S,
+    call: &'static str,
     tag: Option<Tag>,
 ) -> Option<(Message, Status)> {
-    let shared = shared(source);
+    let (shared, site) = (shared(source), Location::caller());
     let instance = shared.instance();
     let _entry = instance.enter();
+    let tag = instance.check(checked_tag(call, tag));
     let peer = from(source.source_rank());
-    let found = instance.check(instance.engine().immediate_matched_probe(
-        shared.coll().comm(),
-        peer,
-        tag,
-        Location::caller(),
-    ));
+    let comm = shared.coll().comm();
+    let engine = instance.engine();
+    let found = instance.check(engine.immediate_matched_probe(comm, peer, tag, site));
     found.map(|message| Message::new(shared, message))
-}
-
-#[inline]
-#[track_caller]
-fn receive<S: ?Sized + Source, Msg: Equivalence>(
-    source: &S,
-    call: &str,
-    tag: Option<Tag>,
-) -> (Msg, Status) {
-    let shared = shared(source);
-    let instance = shared.instance();
-    let _entry = instance.enter();
-    let kind = span::Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
-    let mut value = MaybeUninit::<Msg>::zeroed();
-    // SAFETY: `value` outlives the blocking call.
-    let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
-    let peer = from(source.source_rank());
-    let status = instance.check(instance.engine().receive(
-        shared.coll().comm(),
-        peer,
-        tag,
-        &span,
-        Location::caller(),
-    ));
-    let status = Status::new(status);
-    check_one::<Msg>(call, status, kind.size());
-    // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
-    (unsafe { value.assume_init() }, status)
-}
-
-/// A sentence if the message was not exactly one `Msg` of `size` packed bytes.
-#[inline]
-#[track_caller]
-pub(super) fn check_one<Msg>(call: &str, status: Status, size: usize) {
-    if status.bytes() != size as u64 {
-        not_one(call, status, size, core::any::type_name::<Msg>());
-    }
-}
-
-#[cold]
-#[track_caller]
-fn not_one(call: &str, status: Status, size: usize, name: &str) -> ! {
-    let bytes = status.bytes();
-    let source = status.source_rank();
-    panic!(
-        "{call} was asked for one {name} of {size} bytes, but the message from rank {source} has {bytes}; receive it with receive_vec or receive_into"
-    )
-}
-
-#[inline]
-#[track_caller]
-fn receive_into<S: ?Sized + Source, Buf: ?Sized + BufferMut>(
-    source: &S,
-    buf: &mut Buf,
-    tag: Option<Tag>,
-) -> Status {
-    let shared = shared(source);
-    let instance = shared.instance();
-    let _entry = instance.enter();
-    // SAFETY: borrowed until the blocking call returns.
-    let span = unsafe { span::recv(buf) };
-    let peer = from(source.source_rank());
-    Status::new(instance.check(instance.engine().receive(
-        shared.coll().comm(),
-        peer,
-        tag,
-        &span,
-        Location::caller(),
-    )))
 }
 
 #[track_caller]
 fn start_receive<'a, S, Sc, Buf>(
     source: &S,
+    call: &'static str,
     scope: Sc,
     buf: &'a mut Buf,
     tag: Option<Tag>,
@@ -509,6 +433,7 @@ where
     let shared = shared(source);
     let instance = shared.instance();
     let _entry = instance.enter();
+    let tag = instance.check(checked_tag(call, tag));
     let site = Location::caller();
     let data: *mut Buf = buf;
     // SAFETY: borrowed for 'a, and the request completes before 'a ends.

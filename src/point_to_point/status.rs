@@ -2,6 +2,7 @@
 use crate::datatype::Datatype;
 use crate::datatype::span::Kind;
 use crate::ffi::MPI_Status;
+use crate::model::{Error, ErrorClass};
 use crate::topology::Rank;
 use crate::{Count, Tag, model};
 use core::fmt;
@@ -121,6 +122,13 @@ impl Status {
     /// ```
     pub fn is_cancelled(&self) -> bool {
         self.cancelled
+    }
+
+    /// An error about the message's length.
+    #[cold]
+    pub(super) fn error(&self, text: String) -> Error {
+        let bytes = usize::try_from(self.bytes).ok();
+        Error::new(ErrorClass::Count, text).about(Some(self.source), Some(self.tag), bytes)
     }
 
     /// Packed bytes.

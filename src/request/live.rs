@@ -1,7 +1,7 @@
 //! A request of the engine that is not complete yet.
 use crate::engine::RequestId;
 use crate::environment::instance::{Entry, Instance};
-use crate::model::Site;
+use crate::model::{Error, Site};
 use crate::point_to_point::Status;
 use crate::topology::shared::Shared;
 use core::mem::ManuallyDrop;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(crate) struct Live {
     instance: ManuallyDrop<Arc<Instance>>,
     /// Keeps a collective's communicator; for a message the engine has all that it needs.
-    _communicator: Option<Arc<Shared>>,
+    communicator: Option<Arc<Shared>>,
     id: RequestId,
     started: Site,
 }
@@ -26,7 +26,7 @@ impl Live {
     pub(crate) fn new(shared: &Shared, id: RequestId, started: Site) -> Live {
         Live {
             instance: ManuallyDrop::new(shared.instance().reference()),
-            _communicator: None,
+            communicator: None,
             id,
             started,
         }
@@ -35,7 +35,7 @@ impl Live {
     /// A collective. Called inside an entry.
     pub(crate) fn collective(shared: &Arc<Shared>, id: RequestId, started: Site) -> Live {
         let mut live = Live::new(shared, id, started);
-        live._communicator = Some(shared.clone());
+        live.communicator = Some(shared.clone());
         live
     }
 
@@ -55,9 +55,39 @@ impl Live {
     /// As `wait`, for which errors name `site`: in a destructor the caller's place says nothing.
     #[track_caller]
     pub(super) fn wait_at(self, site: Site) -> Status {
-        let instance = &self.instance;
+        let done = self.done(site);
+        self.instance.check(done)
+    }
+
+    /// Waits; an error is as the engine gives it.
+    #[track_caller]
+    pub(crate) fn finish(self, site: Site) -> Result<Status, Error> {
+        self.done(site)
+    }
+
+    /// As `wait`, with errors as values.
+    #[track_caller]
+    pub(super) fn try_wait(self) -> Result<Status, Error> {
+        let site = Location::caller();
+        let done = self.done(site);
+        done.map_err(|error| self.told("wait", site, error))
+    }
+
+    #[track_caller]
+    fn done(&self, site: Site) -> Result<Status, Error> {
         let _entry = self.enter();
-        Status::new(instance.check(instance.engine().wait(self.id, site)))
+        let status = self.instance.engine().wait(self.id, site)?;
+        Ok(Status::new(status))
+    }
+
+    /// An error of `call`, for it to return; what concerns the whole job ends it instead.
+    #[cold]
+    #[track_caller]
+    fn told(&self, call: &'static str, site: Site, error: Error) -> Error {
+        match &self.communicator {
+            Some(shared) => shared.told(call, site, error),
+            None => self.instance.told(error.at(site).of(call, None)),
+        }
     }
 
     /// Into the library. A caller that is not let in panics with the operation under way, and must not be able to go on: its memory is lent.
@@ -97,11 +127,18 @@ impl Live {
 
     #[track_caller]
     pub(crate) fn test(&self) -> Option<Status> {
-        let instance = &self.instance;
+        self.instance.check(self.try_test())
+    }
+
+    /// As `test`, with errors as values: then too the operation is over.
+    #[track_caller]
+    pub(super) fn try_test(&self) -> Result<Option<Status>, Error> {
+        let site = Location::caller();
         let _entry = self.enter();
-        instance
-            .check(instance.engine().test(self.id, Location::caller()))
-            .map(Status::new)
+        match self.instance.engine().test(self.id, site) {
+            Ok(status) => Ok(status.map(Status::new)),
+            Err(error) => Err(self.told("test", site, error)),
+        }
     }
 
     #[track_caller]

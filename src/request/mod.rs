@@ -30,6 +30,7 @@ pub(crate) use live::Live;
 pub use scope::{LocalScope, Scope, StaticScope, scope};
 
 use crate::ffi::MPI_Request;
+use crate::model::Error;
 use crate::point_to_point::Status;
 use crate::raw::AsRaw;
 use core::cell::Cell;
@@ -105,6 +106,24 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
         self.dismantle().0.wait()
     }
 
+    /// [`wait`](Self::wait) with errors as values. The operation is over then too.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let mut x = 0;
+    /// tercio::request::scope(|scope| {
+    ///     let request = world.any_process().immediate_receive_into(scope, &mut x);
+    ///     world.this_process().send(&[1, 2]);
+    ///     assert_eq!(request.try_wait().unwrap_err().class(), ErrorClass::Truncate);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn try_wait(self) -> Result<Status, Error> {
+        self.dismantle().0.try_wait()
+    }
+
     /// Waits until the operation is complete, and drops the status.
     ///
     /// ```
@@ -137,6 +156,30 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
         live.wait();
         // SAFETY: borrowed for 'a, and the operation is complete.
         unsafe { &*data }
+    }
+
+    /// [`wait_for_data`](Self::wait_for_data) with errors as values. The operation is over then too.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let me = universe.world();
+    /// let me = me.this_process();
+    /// let mut x = 0;
+    /// tercio::request::scope(|scope| {
+    ///     let request = me.immediate_receive_into(scope, &mut x);
+    ///     me.send(&7);
+    ///     assert_eq!(*request.try_wait_for_data()?, 7);
+    ///     Ok::<(), tercio::Error>(())
+    /// })
+    /// # .unwrap()
+    /// ```
+    #[track_caller]
+    pub fn try_wait_for_data(self) -> Result<&'a D, Error> {
+        let (live, data, _) = self.dismantle();
+        live.try_wait()?;
+        // SAFETY: borrowed for 'a, and the operation is complete.
+        Ok(unsafe { &*data })
     }
 
     /// The status if the operation is complete, else the request again.
@@ -185,6 +228,27 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
             Some(status) => Ok((status, unsafe { &*data })),
             None => Err(Request::new(live, data, scope)),
         }
+    }
+
+    /// [`test`](Self::test) with errors as values: `Ok(Err(request))` is the request that goes on. With an error the operation is over.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let mut x = 0;
+    /// tercio::request::scope(|scope| {
+    ///     let request = world.any_process().immediate_receive_into(scope, &mut x);
+    ///     let request = request.try_test().unwrap().unwrap_err(); // nobody has sent
+    ///     world.this_process().send(&[1, 2]);
+    ///     assert_eq!(request.try_test().unwrap_err().class(), ErrorClass::Truncate);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn try_test(self) -> Result<Result<Status, Self>, Error> {
+        let (live, data, scope) = self.dismantle();
+        let status = live.try_test()?;
+        Ok(status.ok_or_else(|| Request::new(live, data, scope)))
     }
 
     /// Asks that a receive be taken back. It must be completed all the same: its status then says whether it was. Sends and collectives go on.

@@ -3,6 +3,7 @@ use super::attributes::Attributes;
 use super::cartesian::Grid;
 use crate::coll::{self, Communicator};
 use crate::environment::instance::Instance;
+use crate::model::{Error, Site};
 use core::panic::Location;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,6 +88,19 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// An error of `call` on this communicator, made at `site`, for the call to return; what concerns the whole job ends it instead.
+    #[cold]
+    #[track_caller]
+    pub(crate) fn told(&self, call: &'static str, site: Site, error: Error) -> Error {
+        let title = match self.name() {
+            name if name.is_empty() => {
+                format!("communicator {} of {}", self.number, self.coll.size())
+            }
+            name => name,
+        };
+        self.instance.told(error.at(site).of(call, Some(title)))
     }
 
     pub(super) fn set_name(&self, name: &str) {

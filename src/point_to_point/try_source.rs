@@ -1,0 +1,327 @@
+//! Receiving with errors as values.
+use super::source::{from, outcome};
+use super::{Message, Source, Status, checked_tag};
+use crate::Tag;
+use crate::datatype::span::Kind;
+use crate::datatype::{BufferMut, Equivalence, span};
+use crate::model::Error;
+use crate::topology::Rank;
+use crate::topology::communicator::shared;
+use crate::topology::shared::Shared;
+use core::mem::MaybeUninit;
+use core::panic::Location;
+use std::sync::Arc;
+
+/// The calls of [`Source`] that return errors: each as the one without `try_`, whose panic is an [`Error`] here.
+///
+/// What was wrong with the arguments is found before anything happens. A message that came and did not fit is gone with the error; the next
+/// ones arrive. What ends the job by design, a rank that died while this one waits for it, ends it here too.
+///
+/// ```
+/// use tercio::{ErrorClass, prelude::*};
+/// let universe = tercio::initialize().unwrap();
+/// let me = universe.world();
+/// let me = me.this_process();
+/// me.send(&1.5);
+/// let error = me.try_receive::<u64>().unwrap_err();
+/// assert_eq!(error.class(), ErrorClass::Type);
+/// assert!(error.text().contains("receives u64 but rank 0 sent 8 bytes of f64"));
+/// ```
+pub trait TrySource {
+    #[doc(hidden)]
+    fn wanted(&self) -> Wanted<'_>;
+
+    /// [`Source::probe_with_tag`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let error = universe.world().any_process().try_probe_with_tag(-2).unwrap_err();
+    /// assert_eq!(error.class(), ErrorClass::Tag);
+    /// ```
+    #[track_caller]
+    fn try_probe_with_tag(&self, tag: Tag) -> Result<Status, Error> {
+        probe(self.wanted(), "probe_with_tag", Some(tag))
+    }
+
+    /// [`Source::probe`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send_with_tag(&1, 3);
+    /// assert_eq!(world.any_process().try_probe()?.tag(), 3);
+    /// # world.any_process().receive::<i32>();
+    /// # Ok::<(), tercio::Error>(())
+    /// ```
+    #[track_caller]
+    fn try_probe(&self) -> Result<Status, Error> {
+        probe(self.wanted(), "probe", None)
+    }
+
+    /// [`Source::matched_probe_with_tag`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send_with_tag(&1, 3);
+    /// let (message, _status) = world.any_process().try_matched_probe_with_tag(3)?;
+    /// assert_eq!(message.try_matched_receive::<i32>()?.0, 1);
+    /// # Ok::<(), tercio::Error>(())
+    /// ```
+    #[track_caller]
+    fn try_matched_probe_with_tag(&self, tag: Tag) -> Result<(Message, Status), Error> {
+        matched_probe(self.wanted(), "matched_probe_with_tag", Some(tag))
+    }
+
+    /// [`Source::matched_probe`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&1);
+    /// let (message, _status) = world.any_process().try_matched_probe()?;
+    /// assert_eq!(message.try_matched_receive::<i32>()?.0, 1);
+    /// # Ok::<(), tercio::Error>(())
+    /// ```
+    #[track_caller]
+    fn try_matched_probe(&self) -> Result<(Message, Status), Error> {
+        matched_probe(self.wanted(), "matched_probe", None)
+    }
+
+    /// [`Source::receive_with_tag`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send_with_tag(&true, 3);
+    /// assert!(world.any_process().try_receive_with_tag::<bool>(3)?.0);
+    /// # Ok::<(), tercio::Error>(())
+    /// ```
+    #[inline]
+    #[track_caller]
+    fn try_receive_with_tag<Msg: Equivalence>(&self, tag: Tag) -> Result<(Msg, Status), Error> {
+        receive(self.wanted(), "receive_with_tag", Some(tag))
+    }
+
+    /// [`Source::receive`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1, 2]);
+    /// let error = world.any_process().try_receive::<i32>().unwrap_err(); // two came
+    /// assert_eq!((error.class(), error.size()), (ErrorClass::Truncate, Some(8)));
+    /// ```
+    #[inline]
+    #[track_caller]
+    fn try_receive<Msg: Equivalence>(&self) -> Result<(Msg, Status), Error> {
+        receive(self.wanted(), "receive", None)
+    }
+
+    /// [`Source::receive_into_with_tag`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send_with_tag(&[1, 2], 3);
+    /// let mut buffer = [0; 2];
+    /// world.any_process().try_receive_into_with_tag(&mut buffer, 3)?;
+    /// assert_eq!(buffer, [1, 2]);
+    /// # Ok::<(), tercio::Error>(())
+    /// ```
+    #[inline]
+    #[track_caller]
+    fn try_receive_into_with_tag<Buf>(&self, buf: &mut Buf, tag: Tag) -> Result<Status, Error>
+    where
+        Buf: ?Sized + BufferMut,
+    {
+        receive_into(self.wanted(), "receive_into_with_tag", buf, Some(tag))
+    }
+
+    /// [`Source::receive_into`] with errors as values. After an error the buffer holds valid elements, but no one says which.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1, 2, 3]);
+    /// let error = world.any_process().try_receive_into(&mut [0; 2]).unwrap_err();
+    /// assert_eq!(error.class(), ErrorClass::Truncate);
+    /// ```
+    #[inline]
+    #[track_caller]
+    fn try_receive_into<Buf>(&self, buf: &mut Buf) -> Result<Status, Error>
+    where
+        Buf: ?Sized + BufferMut,
+    {
+        receive_into(self.wanted(), "receive_into", buf, None)
+    }
+
+    /// [`Source::receive_vec_with_tag`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send_with_tag(&[1, 2, 3], 3);
+    /// assert_eq!(world.any_process().try_receive_vec_with_tag::<i32>(3)?.0, [1, 2, 3]);
+    /// # Ok::<(), tercio::Error>(())
+    /// ```
+    #[track_caller]
+    fn try_receive_vec_with_tag<Msg>(&self, tag: Tag) -> Result<(Vec<Msg>, Status), Error>
+    where
+        Msg: Equivalence,
+    {
+        receive_vec(self.wanted(), "receive_vec_with_tag", Some(tag))
+    }
+
+    /// [`Source::receive_vec`] with errors as values.
+    ///
+    /// ```
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1u8, 2, 3]);
+    /// let error = world.any_process().try_receive_vec::<u16>().unwrap_err();
+    /// assert_eq!((error.class(), error.size()), (ErrorClass::Count, Some(3)));
+    /// ```
+    #[track_caller]
+    fn try_receive_vec<Msg: Equivalence>(&self) -> Result<(Vec<Msg>, Status), Error> {
+        receive_vec(self.wanted(), "receive_vec", None)
+    }
+}
+
+impl<S: ?Sized + Source> TrySource for S {
+    #[inline]
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            shared: shared(self),
+            rank: self.source_rank(),
+        }
+    }
+}
+
+/// Whose messages a call wants. Opaque outside of the library.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Wanted<'s> {
+    shared: &'s Arc<Shared>,
+    /// Negative for any.
+    rank: Rank,
+}
+
+#[track_caller]
+fn probe(wanted: Wanted<'_>, call: &'static str, tag: Option<Tag>) -> Result<Status, Error> {
+    let (shared, site) = (wanted.shared, Location::caller());
+    let (instance, peer) = (shared.instance(), from(wanted.rank));
+    let result = checked_tag(call, tag).and_then(|tag| {
+        let _entry = instance.admit()?;
+        let comm = shared.coll().comm();
+        instance.engine().probe(comm, peer, tag, site)
+    });
+    let status = outcome(shared, call, (wanted.rank, tag), site, result)?;
+    Ok(Status::new(status))
+}
+
+#[track_caller]
+fn matched_probe(
+    wanted: Wanted<'_>,
+    call: &'static str,
+    tag: Option<Tag>,
+) -> Result<(Message, Status), Error> {
+    let (shared, site) = (wanted.shared, Location::caller());
+    let (instance, peer) = (shared.instance(), from(wanted.rank));
+    let result = checked_tag(call, tag).and_then(|tag| {
+        let _entry = instance.admit()?;
+        let comm = shared.coll().comm();
+        instance.engine().matched_probe(comm, peer, tag, site)
+    });
+    let found = outcome(shared, call, (wanted.rank, tag), site, result)?;
+    Ok(Message::new(shared, found))
+}
+
+#[inline]
+#[track_caller]
+fn receive<Msg: Equivalence>(
+    wanted: Wanted<'_>,
+    call: &'static str,
+    tag: Option<Tag>,
+) -> Result<(Msg, Status), Error> {
+    let (shared, site) = (wanted.shared, Location::caller());
+    let (instance, peer) = (shared.instance(), from(wanted.rank));
+    let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
+    let mut value = MaybeUninit::<Msg>::zeroed();
+    // SAFETY: `value` outlives the blocking call.
+    let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
+    let result = checked_tag(call, tag).and_then(|tag| {
+        let _entry = instance.admit()?;
+        let comm = shared.coll().comm();
+        let status = instance.engine().receive(comm, peer, tag, &span, site)?;
+        check_one::<Msg>(call, Status::new(status), kind.size())
+    });
+    let status = outcome(shared, call, (wanted.rank, tag), site, result)?;
+    // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
+    Ok((unsafe { value.assume_init() }, status))
+}
+
+#[inline]
+#[track_caller]
+fn receive_into<Buf: ?Sized + BufferMut>(
+    wanted: Wanted<'_>,
+    call: &'static str,
+    buf: &mut Buf,
+    tag: Option<Tag>,
+) -> Result<Status, Error> {
+    let (shared, site) = (wanted.shared, Location::caller());
+    let (instance, peer) = (shared.instance(), from(wanted.rank));
+    // SAFETY: borrowed until the blocking call returns.
+    let span = unsafe { span::recv(buf) };
+    let result = checked_tag(call, tag).and_then(|tag| {
+        let _entry = instance.admit()?;
+        let comm = shared.coll().comm();
+        instance.engine().receive(comm, peer, tag, &span, site)
+    });
+    match result {
+        Ok(status) => Ok(Status::new(status)),
+        Err(error) => {
+            let error = error.about(None, None, Some(span.len()));
+            outcome(shared, call, (wanted.rank, tag), site, Err(error))
+        }
+    }
+}
+
+#[track_caller]
+fn receive_vec<Msg: Equivalence>(
+    wanted: Wanted<'_>,
+    call: &'static str,
+    tag: Option<Tag>,
+) -> Result<(Vec<Msg>, Status), Error> {
+    let (mut message, _) = matched_probe(wanted, call, tag)?;
+    message.receive_vec(call)
+}
+
+/// The status, if the message was exactly one `Msg` of `size` packed bytes.
+#[inline]
+pub(super) fn check_one<Msg>(call: &str, status: Status, size: usize) -> Result<Status, Error> {
+    if status.bytes() != size as u64 {
+        return Err(not_one(call, status, size, core::any::type_name::<Msg>()));
+    }
+    Ok(status)
+}
+
+#[cold]
+fn not_one(call: &str, status: Status, size: usize, name: &str) -> Error {
+    let bytes = status.bytes();
+    let source = status.source_rank();
+    let text = format!(
+        "{call} was asked for one {name} of {size} bytes, but the message from rank {source} has {bytes}; receive it with receive_vec or receive_into"
+    );
+    status.error(text)
+}
