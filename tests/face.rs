@@ -2,6 +2,8 @@
 mod face {
     mod datatypes;
     mod errors;
+    mod names;
+    mod own;
     mod requests;
     mod sentences;
     mod sequences;

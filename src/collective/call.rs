@@ -1,6 +1,6 @@
 //! From the face's buffers to collective calls.
 use super::integers::Converted;
-use super::operation::{Elements, Operation, element};
+use super::operation::{Operation, element, prepare};
 use crate::coll::{self, Call, Part};
 use crate::datatype::partition::apart;
 use crate::datatype::span::{self, Kind};
@@ -260,7 +260,7 @@ pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
     op: &impl Operation,
 ) -> Result<Reduction<()>, Error> {
     let kind = span::kind(send);
-    let op = ending_in_panic(op.prepare(call, &Elements(&kind))?.0);
+    let op = ending_in_panic(prepare(op, call, &kind)?);
     // SAFETY: by the contract of this function.
     let send = unsafe { span::send(send) };
     Ok(Reduction {
@@ -319,7 +319,7 @@ where
         return unsafe { reduction(call, send, recv, per_result, op) };
     }
     let (sent, count) = lengths(call, send, recv, per_result)?;
-    let op = ending_in_panic(op.prepare(call, &Elements(&from))?.0);
+    let op = ending_in_panic(prepare(op, call, &from)?);
     // SAFETY: by the contract of this function; not more elements than either has.
     unsafe {
         let to = recv.pointer_mut().cast();
@@ -395,7 +395,7 @@ where
         return Err(Error::new(ErrorClass::Arg, text));
     }
     let (sent, received) = lengths(call, send, recv, per_result)?;
-    let op = op.prepare(call, &Elements(&from))?.0;
+    let op = prepare(op, call, &from)?;
     // SAFETY: by the contract of this function; not more elements than either has.
     let (send, recv) = unsafe {
         (

@@ -1,4 +1,5 @@
 //! What reductions combine elements with: the trait, and MPI's own operations.
+use super::user::Brought;
 use crate::coll::Element;
 use crate::datatype::span::Kind;
 use crate::ffi::MPI_Op;
@@ -9,6 +10,9 @@ use crate::raw::AsRaw;
 ///
 /// For operations where the order of combination matters (every one on floats, and users'), it is `((x0 op x1) op x2) ...` in the order of
 /// ranks, on every run and on all ranks alike.
+///
+/// A type of a program's own can be one too, with the handle of another: that must then be valid until the collectives that were begun with it
+/// are complete.
 pub trait Operation: AsRaw<Raw = MPI_Op> {
     /// Whether the order of the operands is said not to matter.
     ///
@@ -16,28 +20,42 @@ pub trait Operation: AsRaw<Raw = MPI_Op> {
     /// use tercio::{collective::SystemOperation, traits::*};
     /// assert!(SystemOperation::sum().is_commutative());
     /// ```
-    fn is_commutative(&self) -> bool;
-
-    /// As the engine takes it, for elements of a kind; or a sentence.
-    #[doc(hidden)]
-    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Result<Prepared, Error>;
+    fn is_commutative(&self) -> bool {
+        match Handle::of(self) {
+            Handle::System(_) => true,
+            Handle::User(brought) => brought.is_commutative(),
+        }
+    }
 }
 
-/// What an operation is to work on. Opaque outside of the library.
-#[doc(hidden)]
-pub struct Elements<'k>(pub(super) &'k Kind);
+impl<T: Operation> Operation for &T {}
 
-/// An operation made ready. Opaque outside of the library.
-#[doc(hidden)]
-pub struct Prepared(pub(super) Op);
+/// What an operation's handle stands for.
+enum Handle<'o> {
+    System(SystemOperation),
+    User(&'o Brought),
+}
 
-impl<T: Operation> Operation for &T {
-    fn is_commutative(&self) -> bool {
-        T::is_commutative(self)
+impl Handle<'_> {
+    fn of<O: ?Sized + Operation>(operation: &O) -> Handle<'_> {
+        let handle = operation.as_raw();
+        match SystemOperation::of(handle) {
+            Some(system) => Handle::System(system),
+            // SAFETY: by the contract of AsRaw it lives as long as `operation`, and what is no number points to what a program brought.
+            None => Handle::User(unsafe { &*handle.0.cast::<Brought>() }),
+        }
     }
+}
 
-    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
-        T::prepare(self, call, elements)
+/// The operation as the engine takes it, for elements of a kind; or a sentence.
+pub(super) fn prepare<O: ?Sized + Operation>(
+    operation: &O,
+    call: &str,
+    kind: &Kind,
+) -> Result<Op, Error> {
+    match Handle::of(operation) {
+        Handle::System(system) => system.prepare(call, kind),
+        Handle::User(brought) => Ok(brought.prepare(kind)),
     }
 }
 
@@ -73,6 +91,14 @@ macro_rules! system_operations {
                     $(Predefined::$op => $abi,)*
                 }
             }
+
+            /// The operation with a number of the ABI.
+            fn of(handle: MPI_Op) -> Option<SystemOperation> {
+                match handle.0.addr() {
+                    $($abi => Some(SystemOperation(Predefined::$op)),)*
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -104,20 +130,17 @@ system_operations! {
 unsafe impl AsRaw for SystemOperation {
     type Raw = MPI_Op;
     fn as_raw(&self) -> MPI_Op {
-        MPI_Op(self.abi_number())
+        MPI_Op(core::ptr::without_provenance(self.abi_number()))
     }
 }
 
-impl Operation for SystemOperation {
-    fn is_commutative(&self) -> bool {
-        true
-    }
+impl Operation for SystemOperation {}
 
-    fn prepare(&self, call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
-        let kind = elements.0;
+impl SystemOperation {
+    fn prepare(self, call: &str, kind: &Kind) -> Result<Op, Error> {
         #[cfg(feature = "complex")]
         if let Some(op) = crate::datatype::complex::operation(self.0, kind) {
-            return Ok(Prepared(op));
+            return Ok(op);
         }
         let defined = kind.single().is_some_and(|basic| self.0.defined_for(basic));
         if !defined {
@@ -127,7 +150,7 @@ impl Operation for SystemOperation {
             );
             return Err(Error::new(ErrorClass::Op, text));
         }
-        Ok(Prepared(Op::Predefined(self.0)))
+        Ok(Op::Predefined(self.0))
     }
 }
 

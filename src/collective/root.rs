@@ -9,15 +9,14 @@ use super::spawn::{MpiError, spawn};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
 use crate::request::{Request, Scope};
-use crate::topology::communicator::shared;
-use crate::topology::sealed::AsHandle;
+use crate::topology::communicator::shared_of as shared;
 use crate::topology::{AsCommunicator, InterCommunicator, Process, Rank};
 use std::process::Command;
 
 /// What all processes of a communicator do together with this process as the root.
 ///
 /// Where the root has other buffers than the others, there is a form for each: `gather_into_root` at the root, `gather_into` elsewhere.
-pub trait Root: AsCommunicator + AsHandle {
+pub trait Root: AsCommunicator {
     /// The root's rank.
     ///
     /// ```

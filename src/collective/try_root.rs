@@ -6,7 +6,7 @@ use super::{Operation, Root};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
 use crate::model::Error;
-use crate::topology::communicator::shared;
+use crate::topology::communicator::shared_of as shared;
 
 /// The blocking calls of [`Root`] that return errors: each as the one without `try_`, whose panic is an [`Error`] here.
 ///

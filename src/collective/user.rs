@@ -1,19 +1,89 @@
 //! Operations that programs bring: closures and C functions.
-use super::operation::{Elements, Operation, Prepared};
+use super::operation::Operation;
 use crate::Count;
 use crate::datatype::span::Kind;
 use crate::datatype::{DatatypeRef, DynBuffer, DynBufferMut};
 use crate::engine::RecvSpan;
 use crate::ffi::{MPI_Datatype, MPI_Op};
 use crate::model::op::UserFunction;
-use crate::model::{Error, Layout, Op};
+use crate::model::{Layout, Op};
 use crate::raw::AsRaw;
 use core::ffi::{c_int, c_void};
 use core::fmt;
+use core::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a user's operation calls: `(x, y)`, where `y` becomes `x op y`.
-type Function<'a> = dyn Fn(DynBuffer<'_>, DynBufferMut<'_>) + Sync + 'a;
+type Closure<'a> = dyn Fn(DynBuffer<'_>, DynBufferMut<'_>) + Sync + 'a;
+
+/// What an operation's handle points to.
+pub(super) struct Brought {
+    function: Function,
+    commutative: bool,
+}
+
+enum Function {
+    /// Its lifetime is that of the [`UserOperation`].
+    Closure(Box<Closure<'static>>),
+    C(UnsafeUserFunction),
+}
+
+impl Brought {
+    pub(super) fn is_commutative(&self) -> bool {
+        self.commutative
+    }
+
+    /// As the engine takes it, for elements of `kind`.
+    pub(super) fn prepare(&self, kind: &Kind) -> Op {
+        let function = match &self.function {
+            Function::Closure(closure) => {
+                let closure: &Closure<'static> = closure;
+                // SAFETY: blocking calls return, and requests complete, before what is borrowed here goes (`O: 'a` of the request's scope, and
+                // closures are lent by reference); nothing calls the function after that.
+                let closure: &'static Closure<'static> = unsafe { core::mem::transmute(closure) };
+                let call =
+                    move |x: *const u8, y: *mut u8, len: Count, datatype: DatatypeRef<'_>| {
+                        // SAFETY: `len` elements of `datatype` each, and `y` is nobody else's.
+                        let (x, y) = unsafe {
+                            (
+                                DynBuffer::from_raw(x, len, datatype),
+                                DynBufferMut::from_raw(y, len, datatype),
+                            )
+                        };
+                        closure(x, y);
+                    };
+                packed(kind, call)
+            }
+            Function::C(function) => {
+                let function = *function;
+                let call =
+                    move |x: *const u8, y: *mut u8, mut len: Count, datatype: DatatypeRef<'_>| {
+                        let mut datatype = datatype.as_raw();
+                        // SAFETY: promised to `new`; the function does not write to `x`.
+                        unsafe {
+                            function(
+                                x.cast_mut().cast(),
+                                y.cast(),
+                                &raw mut len,
+                                &raw mut datatype,
+                            )
+                        }
+                    };
+                packed(kind, call)
+            }
+        };
+        Op::User {
+            function,
+            commutative: self.commutative,
+        }
+    }
+}
+
+/// What keeps an operation's handle valid.
+trait Anchor {}
+
+impl<T> Anchor for T {}
 
 /// An operation that a closure does: called with `(x, y)`, it makes every element of `y` the combination of that of `x` and that of `y`,
 /// where `x` comes from the lower ranks. Give it to collectives by reference.
@@ -35,9 +105,14 @@ type Function<'a> = dyn Fn(DynBuffer<'_>, DynBufferMut<'_>) + Sync + 'a;
 /// });
 /// ```
 pub struct UserOperation<'a> {
-    function: Box<Function<'a>>,
-    commutative: bool,
+    raw: MPI_Op,
+    _anchor: Rc<dyn Anchor + 'a>,
+    /// The closure, whose lifetime what is behind the handle has forgotten.
+    closure: PhantomData<Box<Closure<'a>>>,
 }
+
+// SAFETY: closures are Sync. The anchor is never looked at nor counted, and to drop it takes the operation itself.
+unsafe impl Sync for UserOperation<'_> {}
 
 impl<'a> UserOperation<'a> {
     /// An operation whose operands must stay in order.
@@ -80,61 +155,66 @@ impl<'a> UserOperation<'a> {
     where
         F: Fn(DynBuffer<'_>, DynBufferMut<'_>) + Sync + 'a,
     {
-        UserOperation {
-            function: Box::new(function),
+        let closure: Box<Closure<'a>> = Box::new(function);
+        // SAFETY: only the lifetime changes. The operation keeps the true one, and the closure goes with it.
+        let closure: Box<Closure<'static>> = unsafe { core::mem::transmute(closure) };
+        let brought = Rc::new(Brought {
+            function: Function::Closure(closure),
             commutative: commute,
+        });
+        UserOperation {
+            raw: handle(&brought),
+            _anchor: brought,
+            closure: PhantomData,
         }
     }
+
+    /// The operation of a handle, and what keeps that valid.
+    ///
+    /// # Safety
+    ///
+    /// `op` must be the handle of an operation that is valid while `anchor` is there.
+    ///
+    /// ```
+    /// use tercio::{collective::{self, UserOperation}, traits::*};
+    /// let last = Box::new(UserOperation::associative(|_first, _second| {}));
+    /// // SAFETY: the anchor is the operation itself.
+    /// let same = unsafe { UserOperation::from_raw(last.as_raw(), last) };
+    /// let mut y = 2;
+    /// collective::reduce_local_into(&1, &mut y, &same);
+    /// assert_eq!(y, 2);
+    /// ```
+    pub unsafe fn from_raw<T: 'a>(op: MPI_Op, anchor: Box<T>) -> Self {
+        UserOperation {
+            raw: op,
+            _anchor: Rc::new(anchor),
+            closure: PhantomData,
+        }
+    }
+}
+
+fn handle(brought: &Rc<Brought>) -> MPI_Op {
+    MPI_Op(Rc::as_ptr(brought).cast())
 }
 
 impl fmt::Debug for UserOperation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UserOperation")
-            .field("commutative", &self.commutative)
+            .field("commutative", &(&self).is_commutative())
             .finish_non_exhaustive()
     }
 }
 
-// SAFETY: the address of the closure's box, which lives as long.
+// SAFETY: the anchor keeps it.
 unsafe impl AsRaw for UserOperation<'_> {
     type Raw = MPI_Op;
     fn as_raw(&self) -> MPI_Op {
-        MPI_Op(
-            core::ptr::from_ref(&*self.function)
-                .cast::<u8>()
-                .addr()
-                .max(4096),
-        )
+        self.raw
     }
 }
 
 // By reference only: the closure must outlive the operations that are under way with it.
-impl Operation for &UserOperation<'_> {
-    fn is_commutative(&self) -> bool {
-        self.commutative
-    }
-
-    fn prepare(&self, _call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
-        let function: &Function<'_> = &*self.function;
-        // SAFETY: blocking calls return, and requests complete, before what is borrowed here goes (`O: 'a` of the request's scope); nothing
-        // calls the function after that.
-        let function: &'static Function<'static> = unsafe { core::mem::transmute(function) };
-        let call = move |x: *const u8, y: *mut u8, len: Count, datatype: DatatypeRef<'_>| {
-            // SAFETY: `len` elements of `datatype` each, and `y` is nobody else's.
-            let (x, y) = unsafe {
-                (
-                    DynBuffer::from_raw(x, len, datatype),
-                    DynBufferMut::from_raw(y, len, datatype),
-                )
-            };
-            function(x, y);
-        };
-        Ok(Prepared(Op::User {
-            function: packed(elements.0, call),
-            commutative: self.commutative,
-        }))
-    }
-}
+impl Operation for &UserOperation<'_> {}
 
 /// A function for [`UnsafeUserOperation`]: two vectors of elements, of which the second becomes the combination, their length, and their
 /// datatype.
@@ -160,10 +240,12 @@ pub type UnsafeUserFunction =
 ///     assert_eq!(sum, 3);
 /// });
 /// ```
-pub struct UnsafeUserOperation {
-    function: UnsafeUserFunction,
-    commutative: bool,
-}
+pub struct UnsafeUserOperation(Rc<Brought>);
+
+// SAFETY: what is behind the handle is a function that any thread may call, which was promised to `new`; the count of one never changes.
+unsafe impl Send for UnsafeUserOperation {}
+// SAFETY: as above.
+unsafe impl Sync for UnsafeUserOperation {}
 
 impl UnsafeUserOperation {
     /// An operation whose operands must stay in order.
@@ -180,10 +262,8 @@ impl UnsafeUserOperation {
     /// assert!(!op.is_commutative());
     /// ```
     pub unsafe fn associative(function: UnsafeUserFunction) -> Self {
-        UnsafeUserOperation {
-            function,
-            commutative: false,
-        }
+        // SAFETY: that of `new`.
+        unsafe { UnsafeUserOperation::new(false, function) }
     }
 
     /// An operation whose operands may change places.
@@ -200,10 +280,8 @@ impl UnsafeUserOperation {
     /// assert!(op.is_commutative());
     /// ```
     pub unsafe fn commutative(function: UnsafeUserFunction) -> Self {
-        UnsafeUserOperation {
-            function,
-            commutative: true,
-        }
+        // SAFETY: that of `new`.
+        unsafe { UnsafeUserOperation::new(true, function) }
     }
 
     /// An operation whose operands may change places if `commute`.
@@ -222,54 +300,30 @@ impl UnsafeUserOperation {
     /// let _op = unsafe { UnsafeUserOperation::new(true, nothing) };
     /// ```
     pub unsafe fn new(commute: bool, function: UnsafeUserFunction) -> Self {
-        UnsafeUserOperation {
-            function,
+        UnsafeUserOperation(Rc::new(Brought {
+            function: Function::C(function),
             commutative: commute,
-        }
+        }))
     }
 }
 
 impl fmt::Debug for UnsafeUserOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnsafeUserOperation")
-            .field("commutative", &self.commutative)
+            .field("commutative", &self.is_commutative())
             .finish_non_exhaustive()
     }
 }
 
-// SAFETY: the address of the function.
+// SAFETY: this owns what the handle points to.
 unsafe impl AsRaw for UnsafeUserOperation {
     type Raw = MPI_Op;
     fn as_raw(&self) -> MPI_Op {
-        MPI_Op(self.function as usize)
+        handle(&self.0)
     }
 }
 
-impl Operation for UnsafeUserOperation {
-    fn is_commutative(&self) -> bool {
-        self.commutative
-    }
-
-    fn prepare(&self, _call: &str, elements: &Elements<'_>) -> Result<Prepared, Error> {
-        let function = self.function;
-        let call = move |x: *const u8, y: *mut u8, mut len: Count, datatype: DatatypeRef<'_>| {
-            let mut datatype = datatype.as_raw();
-            // SAFETY: promised to `new`; the function does not write to `x`.
-            unsafe {
-                function(
-                    x.cast_mut().cast(),
-                    y.cast(),
-                    &raw mut len,
-                    &raw mut datatype,
-                )
-            }
-        };
-        Ok(Prepared(Op::User {
-            function: packed(elements.0, call),
-            commutative: self.commutative,
-        }))
-    }
-}
+impl Operation for UnsafeUserOperation {}
 
 /// `call` of packed bytes, by calls of elements in memory as their type wants them: in place where the packed bytes are that, else through
 /// scratch memory.

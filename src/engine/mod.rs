@@ -92,6 +92,11 @@ impl RequestId {
         RequestId(u64::from(generation) << 32 | u64::from(index))
     }
 
+    /// The request with a number that [`number`](Self::number) told.
+    pub(crate) fn from_number(number: u64) -> RequestId {
+        RequestId(number)
+    }
+
     #[inline]
     pub(crate) fn index(self) -> u32 {
         self.0 as u32

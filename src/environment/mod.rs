@@ -8,6 +8,7 @@ use crate::engine::ThreadLevel;
 use crate::job::identity;
 use crate::model::Site;
 use crate::topology::SimpleCommunicator;
+use core::ffi::c_int;
 use core::panic::Location;
 use core::sync::atomic::Ordering;
 use process::{Rank, State};
@@ -146,16 +147,37 @@ impl Drop for Universe {
     #[track_caller]
     fn drop(&mut self) {
         let instance = &self.rank.instance;
+        if instance.is_closed() {
+            // The program has called MPI_Finalize.
+            return;
+        }
         if std::thread::panicking() {
             instance.end_in_panic();
             return;
         }
-        self.rank.leave_parent();
-        for left in self.rank.finalize(self.made) {
-            eprintln!("tercio: {left}");
-        }
-        process::retire(instance.engine().level());
+        leave(&self.rank, self.made);
     }
+}
+
+/// Takes leave of the others, and says what was left undone.
+#[track_caller]
+fn leave(rank: &Rank, site: Site) {
+    rank.leave_parent();
+    for left in rank.finalize(site) {
+        eprintln!("tercio: {left}");
+    }
+    process::retire(rank.instance.engine().level());
+}
+
+/// The process leaves, while its `Universe` is still there.
+#[track_caller]
+pub(crate) fn finalize(site: Site) {
+    let rank = process::rank("MPI_Finalize");
+    assert!(
+        !process::is_thread_rank(),
+        "MPI_Finalize was called by a rank that is a thread; ranks of testing::ranks leave when their function returns"
+    );
+    leave(&rank, site);
 }
 
 /// What a program may do with threads, from least to most.
@@ -174,6 +196,24 @@ pub enum Threading {
     Serialized,
     /// Any thread calls at any time.
     Multiple,
+}
+
+/// The level of a number as C programs know it: 0 to 3, from least to most. Panics for others.
+///
+/// ```
+/// assert_eq!(tercio::Threading::from(3), tercio::Threading::Multiple);
+/// ```
+impl From<c_int> for Threading {
+    #[track_caller]
+    fn from(level: c_int) -> Threading {
+        match level {
+            0 => Threading::Single,
+            1 => Threading::Funneled,
+            2 => Threading::Serialized,
+            3 => Threading::Multiple,
+            _ => panic!("{level} is no thread level; levels are 0 (Single) to 3 (Multiple)"),
+        }
+    }
 }
 
 impl From<Threading> for ThreadLevel {

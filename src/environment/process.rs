@@ -162,6 +162,11 @@ pub(super) fn has_thread_ranks() -> bool {
     THREADS.load(Ordering::Relaxed) > 0
 }
 
+/// Whether the calling thread is a rank of `testing::ranks`.
+pub(super) fn is_thread_rank() -> bool {
+    THREAD.with_borrow(Option::is_some)
+}
+
 /// Runs `f` as the thread of `rank`.
 pub(crate) fn with_thread_rank<R>(rank: Rank, f: impl FnOnce() -> R) -> R {
     /// Taken back also when `f` panics.

@@ -5,13 +5,12 @@ use crate::Tag;
 use crate::datatype::{Buffer, span};
 use crate::engine::{Peer, SendMode};
 use crate::request::{Live, Request, Scope};
-use crate::topology::communicator::shared;
-use crate::topology::sealed::AsHandle;
+use crate::topology::communicator::shared_of as shared;
 use crate::topology::{AsCommunicator, Process, Rank};
 use core::panic::Location;
 
 /// Where messages go.
-pub trait Destination: AsCommunicator + AsHandle {
+pub trait Destination: AsCommunicator {
     /// The rank.
     ///
     /// ```

@@ -7,7 +7,7 @@ use crate::datatype::Equivalence;
 use crate::datatype::span::Kind;
 use crate::model::Error;
 use crate::request::{Live, Request, StaticScope};
-use crate::topology::communicator::shared;
+use crate::topology::communicator::shared_of as shared;
 use core::mem::MaybeUninit;
 use core::panic::Location;
 

@@ -4,7 +4,9 @@ use super::try_source::check_one;
 use crate::datatype::span::{self, Kind};
 use crate::datatype::{BufferMut, Equivalence};
 use crate::engine::{MatchedMessage, RecvSpan};
+use crate::ffi::MPI_Message;
 use crate::model::{Error, ErrorClass, Site};
+use crate::raw::AsRaw;
 use crate::request::{Live, Request, Scope};
 use crate::topology::shared::Shared;
 use core::mem::MaybeUninit;
@@ -299,6 +301,18 @@ impl Message {
         let span = unsafe { span::recv(&mut *data) };
         let started = self.start(span, Location::caller());
         Request::new(self.shared.instance().check(started), data, scope)
+    }
+}
+
+// SAFETY: a number that no other message has while this one is there.
+unsafe impl AsRaw for Message {
+    type Raw = MPI_Message;
+    fn as_raw(&self) -> MPI_Message {
+        MPI_Message(
+            self.found
+                .as_ref()
+                .map_or(0, |found| found.id.number() as usize),
+        )
     }
 }
 

@@ -5,8 +5,7 @@ use crate::datatype::{BufferMut, Equivalence, span};
 use crate::engine::Peer;
 use crate::model::{Error, Site};
 use crate::request::{Live, Request, Scope};
-use crate::topology::communicator::shared;
-use crate::topology::sealed::AsHandle;
+use crate::topology::communicator::shared_of as shared;
 use crate::topology::shared::Shared;
 use crate::topology::{AnyProcess, AsCommunicator, Process, Rank};
 use core::panic::Location;
@@ -16,7 +15,7 @@ use core::panic::Location;
 /// # Safety
 ///
 /// The rank must be one of the communicator, or `MPI_ANY_SOURCE`.
-pub unsafe trait Source: AsCommunicator + AsHandle {
+pub unsafe trait Source: AsCommunicator {
     /// The rank; negative for any process.
     ///
     /// ```
@@ -379,7 +378,7 @@ pub(super) fn outcome<T>(
 /// A `try_` form's value, or the end that its error deserves.
 #[inline]
 #[track_caller]
-pub(super) fn sure<S: ?Sized + AsHandle, T>(of: &S, result: Result<T, Error>) -> T {
+pub(super) fn sure<S: ?Sized + AsCommunicator, T>(of: &S, result: Result<T, Error>) -> T {
     shared(of).instance().check(result)
 }
 

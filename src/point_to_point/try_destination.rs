@@ -6,7 +6,7 @@ use crate::Tag;
 use crate::datatype::{Buffer, span};
 use crate::engine::SendMode;
 use crate::model::Error;
-use crate::topology::communicator::shared;
+use crate::topology::communicator::shared_of as shared;
 use core::panic::Location;
 
 /// The calls of [`Destination`] that return errors: each as the one without `try_`, whose panic is an [`Error`] here.

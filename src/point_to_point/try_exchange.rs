@@ -8,7 +8,7 @@ use crate::datatype::span::{self, Kind};
 use crate::datatype::{Buffer, BufferMut, Equivalence};
 use crate::engine::{RecvSpan, SendMode, SendSpan};
 use crate::model::{Error, ErrorClass};
-use crate::topology::communicator::shared;
+use crate::topology::communicator::shared_of as shared;
 use core::mem::MaybeUninit;
 use core::panic::Location;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::datatype::span::Kind;
 use crate::datatype::{BufferMut, Equivalence, span};
 use crate::model::Error;
 use crate::topology::Rank;
-use crate::topology::communicator::shared;
+use crate::topology::communicator::shared_of as shared;
 use crate::topology::shared::Shared;
 use core::mem::MaybeUninit;
 use core::panic::Location;

@@ -1,6 +1,7 @@
 //! A request of the engine that is not complete yet.
 use crate::engine::RequestId;
 use crate::environment::instance::{Entry, Instance};
+use crate::environment::process;
 use crate::model::{Error, Site};
 use crate::point_to_point::Status;
 use crate::topology::shared::Shared;
@@ -37,6 +38,24 @@ impl Live {
         let mut live = Live::new(shared, id, started);
         live.communicator = Some(shared.clone());
         live
+    }
+
+    /// The operation of this rank with `number`.
+    #[track_caller]
+    pub(super) fn of_number(number: usize) -> Live {
+        let instance = process::rank("a request of a handle").instance;
+        Live {
+            instance: ManuallyDrop::new(instance),
+            communicator: None,
+            id: RequestId::from_number(number as u64),
+            started: Location::caller(),
+        }
+    }
+
+    /// The number, for `of_number`. A collective's communicator is kept for good: nobody knows when the operation is over.
+    pub(super) fn into_number(mut self) -> usize {
+        core::mem::forget(self.communicator.take());
+        self.number()
     }
 
     pub(crate) fn started(&self) -> Site {

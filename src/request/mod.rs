@@ -92,6 +92,54 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
         (live, this.data, scope)
     }
 
+    /// The request of a handle that [`into_raw`](Self::into_raw) gave, in a scope.
+    ///
+    /// # Safety
+    ///
+    /// `request` must be under way and must not belong to another `Request`, and its buffers, of which `data` is the one that it gives back, must be
+    /// borrowed for `'a`. `data` may be used only when the request is complete.
+    ///
+    /// ```
+    /// use tercio::{request::{Request, StaticScope}, traits::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let barrier = universe.world().immediate_barrier();
+    /// // SAFETY: what the handle stands for goes on as another request.
+    /// let again = unsafe {
+    ///     let (handle, data, _) = barrier.into_raw();
+    ///     Request::from_raw(handle, data, StaticScope)
+    /// };
+    /// again.wait();
+    /// ```
+    #[track_caller]
+    pub unsafe fn from_raw(request: MPI_Request, data: &'a D, scope: S) -> Self {
+        Request::new(Live::of_number(request.0), data, scope)
+    }
+
+    /// The handle, the data and the scope, without the promise to complete. The data may be used only when the operation is complete.
+    ///
+    /// # Safety
+    ///
+    /// Somebody must complete the operation before `'a` ends: by [`from_raw`](Self::from_raw).
+    ///
+    /// ```
+    /// use tercio::{request::{Request, WaitGuard}, traits::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let x = [1; 1000];
+    /// tercio::request::scope(|scope| {
+    ///     let request = world.this_process().immediate_send(scope, &x);
+    ///     // SAFETY: it goes on as another request in the same scope.
+    ///     let (handle, data, _) = unsafe { request.into_raw() };
+    ///     let _guard = WaitGuard::from(unsafe { Request::from_raw(handle, data, scope) });
+    ///     assert_eq!(world.any_process().receive_vec::<i32>().0, x);
+    /// });
+    /// ```
+    pub unsafe fn into_raw(self) -> (MPI_Request, &'a D, S) {
+        let (live, data, scope) = self.dismantle();
+        // SAFETY: borrowed for 'a; that nobody looks at it too early is promised to this function.
+        (MPI_Request(live.into_number()), unsafe { &*data }, scope)
+    }
+
     /// Waits until the operation is complete.
     ///
     /// Corresponds to `MPI_Wait`. Panics as the blocking call would: a message too long for its buffer, for one.

@@ -1,8 +1,8 @@
 //! The values attached to a communicator.
 use super::Communicator;
-use crate::attribute::CommAttribute;
+use crate::attribute::{AttributeKey, CommAttribute};
 use crate::environment::instance::thread_number;
-use core::any::{Any, TypeId};
+use core::any::Any;
 use core::mem;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ pub(super) struct Attributes {
 type Cloner = fn(&dyn Any) -> Box<dyn Any>;
 
 struct Attached {
-    key: TypeId,
+    key: AttributeKey,
     value: Box<dyn Any>,
     /// The thread that attached it: a value need not be Send or Sync, so nobody else sees or drops it.
     owner: u64,
@@ -49,7 +49,7 @@ impl Attributes {
     fn set<A: CommAttribute>(&self, value: A) {
         let clone = A::CLONE_ON_DUP.then_some(cloned::<A> as Cloner);
         let attached = Attached {
-            key: TypeId::of::<A>(),
+            key: A::get_key(),
             value: Box::new(value),
             owner: thread_number(),
             clone,
@@ -62,8 +62,9 @@ impl Attributes {
 
     #[track_caller]
     fn get<A: CommAttribute>(&self) -> Option<&A> {
+        let key = A::get_key();
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let attached = values.iter().rfind(|a| a.key == TypeId::of::<A>())?;
+        let attached = values.iter().rfind(|a| a.key == key && a.value.is::<A>())?;
         assert!(
             attached.owner == thread_number(),
             "an attribute was asked for by another thread than the one that set it; keep attributes to one thread"
@@ -85,7 +86,7 @@ impl Attributes {
                 (attached.clone, replaced, attached.owner == thread_number())
             {
                 clones.push(Attached {
-                    key: attached.key,
+                    key: attached.key.clone(),
                     value: clone(&*attached.value),
                     owner: attached.owner,
                     clone: attached.clone,

@@ -3,7 +3,7 @@ use super::sealed::{AsHandle, CommunicatorHandle};
 use super::{AsCommunicator, Color, Communicator, IntoTopology, Rank, SimpleCommunicator};
 use crate::Count;
 use crate::ffi::MPI_Comm;
-use crate::raw::AsRaw;
+use crate::raw::{AsRaw, FromRaw};
 
 /// The shape of a grid. Ranks go through it row by row: the last dimension varies fastest.
 #[derive(Clone, Debug)]
@@ -91,6 +91,30 @@ pub struct CartesianLayout {
 pub struct CartesianCommunicator(pub(super) SimpleCommunicator);
 
 impl CartesianCommunicator {
+    /// A further handle of the communicator that `raw` is of, if that is a grid.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be the handle of a communicator that is alive.
+    ///
+    /// ```
+    /// use tercio::{topology::CartesianCommunicator, traits::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let point = world.create_cartesian_communicator(&[1], &[true], false).unwrap();
+    /// // SAFETY: both are alive.
+    /// unsafe {
+    ///     assert!(CartesianCommunicator::try_from_raw(world.as_raw()).is_none());
+    ///     assert_eq!(CartesianCommunicator::try_from_raw(point.as_raw()).unwrap().num_dimensions(), 1);
+    /// }
+    /// ```
+    pub unsafe fn try_from_raw(raw: MPI_Comm) -> Option<CartesianCommunicator> {
+        // SAFETY: by the contract of this function.
+        let handle = unsafe { CommunicatorHandle::of(raw) };
+        handle.0.grid()?;
+        Some(CartesianCommunicator(SimpleCommunicator(handle)))
+    }
+
     fn grid(&self) -> &Grid {
         match self.0.0.0.grid() {
             Some(grid) => grid,
@@ -373,6 +397,20 @@ unsafe impl AsRaw for CartesianCommunicator {
     type Raw = MPI_Comm;
     fn as_raw(&self) -> MPI_Comm {
         self.0.as_raw()
+    }
+}
+
+/// A further handle of the same communicator. Panics if that is no grid.
+impl FromRaw for CartesianCommunicator {
+    #[track_caller]
+    unsafe fn from_raw(raw: MPI_Comm) -> Self {
+        // SAFETY: by the contract of FromRaw.
+        match unsafe { Self::try_from_raw(raw) } {
+            Some(grid) => grid,
+            None => panic!(
+                "CartesianCommunicator::from_raw was given the handle of a communicator without a grid; try_from_raw tells before"
+            ),
+        }
     }
 }
 

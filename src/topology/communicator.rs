@@ -1,11 +1,11 @@
 //! What can be done with any communicator.
 use super::cartesian::{CartesianCommunicator, Grid};
-use super::group::{GroupRelation, Members, UserGroup, relation};
+use super::group::{GroupRelation, Members, UserGroup, members, relation};
 use super::sealed::{AsHandle, CommunicatorHandle};
 use super::shared::{Role, Shared};
 use super::{
-    AnyProcess, Color, CommunicatorRelation, Group, InterCommunicator, Key, Process, Rank,
-    SimpleCommunicator,
+    AnyProcess, AsCommunicator, Color, CommunicatorRelation, Group, InterCommunicator, Key,
+    Process, Rank, SimpleCommunicator,
 };
 use crate::coll;
 use crate::datatype::{Buffer, BufferMut, Datatype, pack, span};
@@ -572,6 +572,12 @@ pub(crate) fn shared<C: ?Sized + AsHandle>(comm: &C) -> &Arc<Shared> {
     shared
 }
 
+/// What stands behind the communicator of a process, or of whatever else has one.
+#[inline]
+pub(crate) fn shared_of<A: ?Sized + AsCommunicator>(of: &A) -> &Arc<Shared> {
+    shared(of.as_communicator())
+}
+
 #[track_caller]
 pub(super) fn split(
     parent: &Shared,
@@ -595,8 +601,8 @@ pub(super) fn split(
 #[track_caller]
 fn subgroup_ranks(call: &str, parent: &Shared, group: &dyn Group) -> Vec<usize> {
     let comm = parent.coll().comm();
-    let mut ranks = Vec::with_capacity(group.as_members().ranks().len());
-    for &world in group.as_members().ranks() {
+    let mut ranks = Vec::with_capacity(members(group).ranks().len());
+    for &world in members(group).ranks() {
         let Some(rank) = comm.member(world) else {
             panic!(
                 "{call} was given a group with world rank {world}, which is not in the communicator; take groups from the communicator itself"

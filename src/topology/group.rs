@@ -1,12 +1,11 @@
 //! Ordered sets of processes.
 use super::Rank;
-use super::sealed::AsMembers;
 use crate::ffi::MPI_Group;
 use crate::raw::AsRaw;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::ffi::c_int;
 
 /// The members of a group, by their ranks in the world.
-pub struct Members {
+pub(super) struct Members {
     ranks: Vec<usize>,
     /// This process's rank in the world; `None` in the empty group that belongs to nobody.
     me: Option<usize>,
@@ -72,17 +71,11 @@ impl SystemGroup {
     }
 }
 
-// SAFETY: the ABI's number of the empty group.
+// SAFETY: a static.
 unsafe impl AsRaw for SystemGroup {
     type Raw = MPI_Group;
     fn as_raw(&self) -> MPI_Group {
-        MPI_Group(0x109)
-    }
-}
-
-impl AsMembers for SystemGroup {
-    fn as_members(&self) -> &Members {
-        &EMPTY
+        MPI_Group((&raw const EMPTY).cast())
     }
 }
 
@@ -97,36 +90,30 @@ impl Group for SystemGroup {}
 ///     assert_eq!(even.rank(), [Some(0), None, Some(1), None][world.rank() as usize]);
 /// });
 /// ```
-pub struct UserGroup {
-    members: Members,
-    number: usize,
-}
+pub struct UserGroup(Box<Members>);
 
 impl UserGroup {
     pub(super) fn new(members: Members) -> UserGroup {
-        static NEXT: AtomicUsize = AtomicUsize::new(4096);
-        UserGroup {
-            members,
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-        }
+        UserGroup(Box::new(members))
     }
 }
 
-// SAFETY: a number that no other group ever has.
+// SAFETY: the members stay where they are while the group lives.
 unsafe impl AsRaw for UserGroup {
     type Raw = MPI_Group;
     fn as_raw(&self) -> MPI_Group {
-        MPI_Group(self.number)
-    }
-}
-
-impl AsMembers for UserGroup {
-    fn as_members(&self) -> &Members {
-        &self.members
+        MPI_Group((&raw const *self.0).cast())
     }
 }
 
 impl Group for UserGroup {}
+
+/// The members of any group.
+pub(super) fn members<G: ?Sized + Group>(group: &G) -> &Members {
+    let members: *const Members = group.as_raw().0.cast();
+    // SAFETY: by the contract of AsRaw the handle is one of a group that lives as long as `group`, and those point to members.
+    unsafe { &*members }
+}
 
 /// How two groups compare; see [`Group::compare`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -137,6 +124,26 @@ pub enum GroupRelation {
     Similar,
     /// Different processes.
     Unequal,
+}
+
+/// The relation of a number that MPI libraries have for it: 0, 2 and 3, as for communicators. Panics for others.
+///
+/// ```
+/// use tercio::topology::GroupRelation;
+/// assert_eq!(GroupRelation::from(2), GroupRelation::Similar);
+/// ```
+impl From<c_int> for GroupRelation {
+    #[track_caller]
+    fn from(relation: c_int) -> GroupRelation {
+        match relation {
+            0 => GroupRelation::Identical,
+            2 => GroupRelation::Similar,
+            3 => GroupRelation::Unequal,
+            _ => panic!(
+                "{relation} is no relation of groups; they are 0 (Identical), 2 (Similar) and 3 (Unequal)"
+            ),
+        }
+    }
 }
 
 /// How two orders of processes compare.
@@ -166,7 +173,7 @@ pub(super) fn relation(one: &[usize], other: &[usize]) -> GroupRelation {
 ///     assert_eq!(low.union(&high).compare(&all), GroupRelation::Identical);
 /// });
 /// ```
-pub trait Group: AsMembers {
+pub trait Group: AsRaw<Raw = MPI_Group> {
     /// The members of this group, then those of `other` that are not in it.
     ///
     /// Corresponds to `MPI_Group_union`.
@@ -180,7 +187,7 @@ pub trait Group: AsMembers {
     where
         Self: Sized,
     {
-        let (mine, theirs) = (self.as_members(), other.as_members());
+        let (mine, theirs) = (members(self), members(other));
         let added = theirs.ranks.iter().filter(|&&r| mine.position(r).is_none());
         let ranks = mine.ranks.iter().chain(added).copied().collect();
         UserGroup::new(Members::new(ranks, mine.me.or(theirs.me)))
@@ -199,7 +206,7 @@ pub trait Group: AsMembers {
     where
         Self: Sized,
     {
-        let (mine, theirs) = (self.as_members(), other.as_members());
+        let (mine, theirs) = (members(self), members(other));
         let ranks = mine
             .ranks
             .iter()
@@ -223,7 +230,7 @@ pub trait Group: AsMembers {
     where
         Self: Sized,
     {
-        let (mine, theirs) = (self.as_members(), other.as_members());
+        let (mine, theirs) = (members(self), members(other));
         let ranks = mine
             .ranks
             .iter()
@@ -244,7 +251,7 @@ pub trait Group: AsMembers {
     /// ```
     #[track_caller]
     fn include(&self, ranks: &[Rank]) -> UserGroup {
-        let mine = self.as_members();
+        let mine = members(self);
         UserGroup::new(Members::new(mine.pick("include", ranks), mine.me))
     }
 
@@ -259,7 +266,7 @@ pub trait Group: AsMembers {
     /// ```
     #[track_caller]
     fn exclude(&self, ranks: &[Rank]) -> UserGroup {
-        let mine = self.as_members();
+        let mine = members(self);
         let out = mine.pick("exclude", ranks);
         let left = mine
             .ranks
@@ -280,7 +287,7 @@ pub trait Group: AsMembers {
     /// assert_eq!(universe.world().group().size(), 1);
     /// ```
     fn size(&self) -> Rank {
-        self.as_members().ranks.len() as Rank
+        members(self).ranks.len() as Rank
     }
 
     /// This process's rank in the group, if it is a member.
@@ -293,7 +300,7 @@ pub trait Group: AsMembers {
     /// assert_eq!(universe.world().group().rank(), Some(0));
     /// ```
     fn rank(&self) -> Option<Rank> {
-        let mine = self.as_members();
+        let mine = members(self);
         mine.position(mine.me?).map(|p| p as Rank)
     }
 
@@ -314,9 +321,9 @@ pub trait Group: AsMembers {
     where
         Self: Sized,
     {
-        let mine = self.as_members();
+        let mine = members(self);
         match mine.at(rank) {
-            Some(process) => other.as_members().position(process).map(|p| p as Rank),
+            Some(process) => members(other).position(process).map(|p| p as Rank),
             None => panic!(
                 "translate_rank was asked for rank {rank} of a group of {}; ranks are 0 to size - 1",
                 mine.ranks.len()
@@ -362,6 +369,6 @@ pub trait Group: AsMembers {
     where
         Self: Sized,
     {
-        relation(&self.as_members().ranks, &other.as_members().ranks)
+        relation(&members(self).ranks, &members(other).ranks)
     }
 }

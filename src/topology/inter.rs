@@ -6,7 +6,7 @@ use super::shared::{Role, Shared};
 use super::{AsCommunicator, Communicator, Rank, SimpleCommunicator, UserGroup};
 use crate::coll;
 use crate::ffi::MPI_Comm;
-use crate::raw::AsRaw;
+use crate::raw::{AsRaw, FromRaw};
 use core::panic::Location;
 use std::sync::Arc;
 
@@ -50,6 +50,25 @@ pub enum MergeOrder {
 }
 
 impl InterCommunicator {
+    /// A further handle of the communicator that `raw` is of, if that is one between two groups.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be the handle of a communicator that is alive.
+    ///
+    /// ```
+    /// use tercio::{topology::InterCommunicator, traits::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// // SAFETY: alive.
+    /// assert!(unsafe { InterCommunicator::try_from_raw(world.as_raw()) }.is_none());
+    /// ```
+    pub unsafe fn try_from_raw(raw: MPI_Comm) -> Option<InterCommunicator> {
+        // SAFETY: by the contract of this function.
+        let inter = InterCommunicator(unsafe { CommunicatorHandle::of(raw) });
+        inter.test_inter().then_some(inter)
+    }
+
     pub(crate) fn from_shared(shared: Arc<Shared>) -> InterCommunicator {
         InterCommunicator(CommunicatorHandle(shared))
     }
@@ -124,6 +143,20 @@ unsafe impl AsRaw for InterCommunicator {
     type Raw = MPI_Comm;
     fn as_raw(&self) -> MPI_Comm {
         self.0.as_raw()
+    }
+}
+
+/// A further handle of the same communicator. Panics if that is not one between two groups.
+impl FromRaw for InterCommunicator {
+    #[track_caller]
+    unsafe fn from_raw(raw: MPI_Comm) -> Self {
+        // SAFETY: by the contract of FromRaw.
+        match unsafe { Self::try_from_raw(raw) } {
+            Some(inter) => inter,
+            None => panic!(
+                "InterCommunicator::from_raw was given the handle of a communicator of one group; take SimpleCommunicator::from_raw"
+            ),
+        }
     }
 }
 

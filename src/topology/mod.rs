@@ -9,12 +9,15 @@
 mod attributes;
 mod cartesian;
 pub(crate) mod communicator;
+pub(crate) mod dims;
 mod group;
 mod inter;
 mod process;
 pub(crate) mod sealed;
 pub(crate) mod shared;
 mod simple;
+
+use core::ffi::c_int;
 
 pub use attributes::AnyCommunicator;
 pub use cartesian::{CartesianCommunicator, CartesianLayout};
@@ -151,4 +154,25 @@ pub enum CommunicatorRelation {
     Similar,
     /// Different processes.
     Unequal,
+}
+
+/// The relation of a number of the MPI standard (0 to 3, from the same to different). Panics for others.
+///
+/// ```
+/// use tercio::topology::CommunicatorRelation;
+/// assert_eq!(CommunicatorRelation::from(0), CommunicatorRelation::Identical);
+/// ```
+impl From<c_int> for CommunicatorRelation {
+    #[track_caller]
+    fn from(relation: c_int) -> CommunicatorRelation {
+        match relation {
+            0 => CommunicatorRelation::Identical,
+            1 => CommunicatorRelation::Congruent,
+            2 => CommunicatorRelation::Similar,
+            3 => CommunicatorRelation::Unequal,
+            _ => panic!(
+                "{relation} is no relation of communicators; they are 0 (Identical) to 3 (Unequal)"
+            ),
+        }
+    }
 }

@@ -77,6 +77,7 @@ unsafe impl AsRaw for Process<'_> {
 }
 
 impl AsHandle for Process<'_> {
+    #[inline]
     fn as_handle(&self) -> &CommunicatorHandle {
         self.comm.0
     }
@@ -86,6 +87,7 @@ impl Communicator for Process<'_> {}
 
 impl<'a> AsCommunicator for Process<'a> {
     type Out = AnyProcess<'a>;
+    #[inline]
     fn as_communicator(&self) -> &AnyProcess<'a> {
         &self.comm
     }
@@ -100,6 +102,7 @@ unsafe impl AsRaw for AnyProcess<'_> {
 }
 
 impl AsHandle for AnyProcess<'_> {
+    #[inline]
     fn as_handle(&self) -> &CommunicatorHandle {
         self.0
     }
@@ -109,6 +112,7 @@ impl Communicator for AnyProcess<'_> {}
 
 impl<'a> AsCommunicator for AnyProcess<'a> {
     type Out = AnyProcess<'a>;
+    #[inline]
     fn as_communicator(&self) -> &AnyProcess<'a> {
         self
     }

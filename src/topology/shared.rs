@@ -5,7 +5,6 @@ use crate::coll::{self, Communicator};
 use crate::environment::instance::Instance;
 use crate::model::{Error, Site};
 use core::panic::Location;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which communicator this is.
@@ -22,16 +21,11 @@ pub(crate) enum Role {
 pub(crate) struct Shared {
     instance: Arc<Instance>,
     coll: Arc<Communicator>,
-    /// Unique in the life of the process: the handle.
-    number: usize,
+    role: Role,
     name: Mutex<String>,
     pub(super) attributes: Attributes,
     grid: Option<Grid>,
 }
-
-/// The numbers of the world and of a rank's communicator with itself in the MPI 5 ABI.
-const WORLD: usize = 0x101;
-const SELF: usize = 0x102;
 
 impl Shared {
     pub(crate) fn new(
@@ -48,17 +42,16 @@ impl Shared {
         role: Role,
         grid: Option<Grid>,
     ) -> Arc<Shared> {
-        static NEXT: AtomicUsize = AtomicUsize::new(4096);
-        let (number, name) = match role {
-            Role::World => (WORLD, "MPI_COMM_WORLD"),
-            Role::SelfComm => (SELF, "MPI_COMM_SELF"),
-            Role::Parent => (NEXT.fetch_add(1, Ordering::Relaxed), "MPI_COMM_PARENT"),
-            Role::User => (NEXT.fetch_add(1, Ordering::Relaxed), ""),
+        let name = match role {
+            Role::World => "MPI_COMM_WORLD",
+            Role::SelfComm => "MPI_COMM_SELF",
+            Role::Parent => "MPI_COMM_PARENT",
+            Role::User => "",
         };
         Arc::new(Shared {
             instance: instance.clone(),
             coll,
-            number,
+            role,
             name: Mutex::new(name.into()),
             attributes: Attributes::default(),
             grid,
@@ -73,10 +66,6 @@ impl Shared {
     #[inline]
     pub(crate) fn coll(&self) -> &Communicator {
         &self.coll
-    }
-
-    pub(super) fn number(&self) -> usize {
-        self.number
     }
 
     pub(super) fn grid(&self) -> Option<&Grid> {
@@ -96,7 +85,7 @@ impl Shared {
     pub(crate) fn told(&self, call: &'static str, site: Site, error: Error) -> Error {
         let title = match self.name() {
             name if name.is_empty() => {
-                format!("communicator {} of {}", self.number, self.coll.size())
+                format!("an unnamed communicator of {}", self.coll.size())
             }
             name => name,
         };
@@ -111,7 +100,7 @@ impl Shared {
 impl Drop for Shared {
     #[track_caller]
     fn drop(&mut self) {
-        if self.number <= SELF {
+        if matches!(self.role, Role::World | Role::SelfComm) {
             return;
         }
         // A thread that may not call leaves the queues of the context behind; they are empty, and finalize takes them away.

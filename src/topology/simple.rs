@@ -5,7 +5,7 @@ use super::shared::Shared;
 use super::{AsCommunicator, Communicator};
 use crate::environment::process;
 use crate::ffi::MPI_Comm;
-use crate::raw::AsRaw;
+use crate::raw::{AsRaw, FromRaw};
 use std::sync::Arc;
 
 /// A communicator of processes that send to each other.
@@ -96,6 +96,20 @@ unsafe impl AsRaw for SimpleCommunicator {
     }
 }
 
+/// A further handle of the same communicator: it goes when the last one does. Panics if that is one between two groups.
+impl FromRaw for SimpleCommunicator {
+    #[track_caller]
+    unsafe fn from_raw(raw: MPI_Comm) -> Self {
+        // SAFETY: by the contract of FromRaw.
+        let simple = SimpleCommunicator(unsafe { CommunicatorHandle::of(raw) });
+        assert!(
+            !simple.test_inter(),
+            "SimpleCommunicator::from_raw was given the handle of a communicator between two groups; take InterCommunicator::from_raw"
+        );
+        simple
+    }
+}
+
 impl AsHandle for SimpleCommunicator {
     fn as_handle(&self) -> &CommunicatorHandle {
         &self.0
@@ -138,9 +152,9 @@ pub enum IntoTopology {
 
 /// A communicator whose processes form a graph. There is none in this library, as in rsmpi; the name is for matches on [`IntoTopology`].
 #[derive(Debug)]
-pub struct GraphCommunicator(());
+pub struct GraphCommunicator;
 
 /// A communicator whose processes form a distributed graph. There is none in this library, as in rsmpi; the name is for matches on
 /// [`IntoTopology`].
 #[derive(Debug)]
-pub struct DistributedGraphCommunicator(());
+pub struct DistributedGraphCommunicator;
