@@ -2,6 +2,7 @@
 mod face {
     mod datatypes;
     mod errors;
+    mod limits;
     mod names;
     mod own;
     mod requests;

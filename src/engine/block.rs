@@ -1,6 +1,6 @@
 //! Waiting in the engine: progress on everything, then spin, yield or sleep as the policy says.
 use super::state::State;
-use super::{Engine, aborted};
+use super::{Engine, Limit, aborted};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Site};
 use core::time::Duration;
@@ -17,13 +17,28 @@ impl Engine {
     pub(super) fn block<T>(
         &self,
         site: Site,
+        done: impl FnMut(&mut State) -> Option<Result<T>>,
+        hopeless: impl Fn(&mut State) -> Option<Error>,
+    ) -> Result<T> {
+        self.block_within(None, site, done, hopeless)
+    }
+
+    /// As [`Engine::block`], for at most `limit`: then an error of class `TimeLimit`, and what was waited for goes on.
+    pub(super) fn block_within<T>(
+        &self,
+        limit: Option<Limit>,
+        site: Site,
         mut done: impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
+        let mut done = |state: &mut State| match done(state) {
+            Some(result) => Some(result),
+            None => limit.as_ref().and_then(Limit::ran_out).map(Err),
+        };
         let result = if self.state.is_locked() {
-            self.block_shared(&mut done, &hopeless)
+            self.block_shared(limit, &mut done, &hopeless)
         } else {
-            self.poll(&mut done, &hopeless)
+            self.poll(limit, &mut done, &hopeless)
         };
         result.map_err(|e| e.at(site))
     }
@@ -31,6 +46,7 @@ impl Engine {
     /// Several threads may wait: one polls, the others follow.
     fn block_shared<T>(
         &self,
+        limit: Option<Limit>,
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
@@ -39,7 +55,7 @@ impl Engine {
         loop {
             let epoch = self.turn.epoch();
             if let Some(turn) = self.turn.try_take() {
-                let result = self.poll(done, hopeless);
+                let result = self.poll(limit, done, hopeless);
                 // The role is free before this thread returns; whoever follows takes it.
                 drop(turn);
                 return result;
@@ -65,7 +81,8 @@ impl Engine {
             if std::thread::panicking() {
                 return Err(panicking());
             }
-            self.turn.follow(epoch, Some(FOLLOW_LIMIT));
+            let most = limit.map_or(FOLLOW_LIMIT, |limit| limit.at_most(FOLLOW_LIMIT));
+            self.turn.follow(epoch, Some(most));
             look_for_oneself = self.turn.epoch() == epoch;
         }
     }
@@ -106,11 +123,12 @@ impl Engine {
 
     fn poll<T>(
         &self,
+        limit: Option<Limit>,
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
         let control = self.segment.control();
-        let mut spell = self.waiter.spell();
+        let mut spell = self.waiter.spell(limit.and_then(|limit| limit.until()));
         let mut polls = 0_u32;
         loop {
             let any = self.step()?;

@@ -29,7 +29,7 @@ impl Engine {
         self.leave(state, completed);
         match request {
             None => Ok(()),
-            Some(request) => self.finish_request(request, site).map(drop),
+            Some(request) => self.finish_request(request, None, site).map(drop),
         }
     }
 
@@ -89,7 +89,30 @@ impl Engine {
         let completed = state.requests.completed;
         let request = state.start_receive(receive)?;
         self.leave(state, completed);
-        self.finish_request(request, site)
+        self.finish_request(request, None, site)
+    }
+
+    /// As [`Engine::receive`], for at most `limit`. With an error of class `TimeLimit` no message was taken: one that comes later meets the
+    /// receives of then. One that has begun to come is received, also if that takes longer.
+    pub(crate) fn receive_within(
+        &self,
+        limit: Limit,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
+        let request = self.start_receive(comm, from, tag, span.clone(), site)?;
+        match self.finish_request(request, Some(limit), site) {
+            Err(error) if is_late(&error) => {}
+            done => return done,
+        }
+        self.cancel(request, site)?;
+        match self.finish_request(request, None, site)? {
+            taken_back if taken_back.cancelled => Err(limit.no_message(from, tag).at(site)),
+            status => Ok(status),
+        }
     }
 
     /// Posts a receive. The span's memory belongs to the engine until the request is complete.
@@ -145,6 +168,16 @@ impl Engine {
 
     /// Waits until the request is complete; then it is gone.
     pub(crate) fn wait(&self, request: RequestId, site: Site) -> Result<Status> {
+        self.wait_within(None, request, site)
+    }
+
+    /// As [`Engine::wait`], for at most `limit`. With an error of class `TimeLimit` the request goes on.
+    pub(crate) fn wait_within(
+        &self,
+        limit: Option<Limit>,
+        request: RequestId,
+        site: Site,
+    ) -> Result<Status> {
         {
             let mut state = self.enter(site)?;
             // Most sends are complete before anybody waits for them.
@@ -154,7 +187,7 @@ impl Engine {
             let site_id = state.sites.id(&self.segment, self.rank, site);
             note_call(&self.last_call, Call::Wait as u32, site_id);
         }
-        self.finish_request(request, site)
+        self.finish_request(request, limit, site)
     }
 
     /// Waits until one of the requests is complete; which, and its status. It is gone then; the others stay.
@@ -198,8 +231,14 @@ impl Engine {
         )
     }
 
-    pub(super) fn finish_request(&self, request: RequestId, site: Site) -> Result<Status> {
-        self.block(
+    pub(super) fn finish_request(
+        &self,
+        request: RequestId,
+        limit: Option<Limit>,
+        site: Site,
+    ) -> Result<Status> {
+        self.block_within(
+            limit,
             site,
             |state| state.requests.take_result(request),
             |state| state.hopeless(request),

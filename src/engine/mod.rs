@@ -12,6 +12,7 @@ pub(crate) mod comm;
 mod expected;
 mod guarded;
 mod large;
+mod limit;
 mod matching;
 mod messages;
 mod probing;
@@ -26,6 +27,7 @@ pub(crate) mod span;
 mod state;
 
 pub(crate) use comm::Comm;
+pub(crate) use limit::{Limit, is_late};
 pub(crate) use settings::Settings;
 pub(crate) use span::{RecvSpan, SendSpan};
 

@@ -2,9 +2,10 @@
 use super::*;
 
 impl Engine {
-    /// Waits until a message is there.
+    /// Waits until a message is there, for at most `limit`: then an error of class `TimeLimit`.
     pub(crate) fn probe(
         &self,
+        limit: Option<Limit>,
         comm: &Comm,
         from: Peer,
         tag: Option<i32>,
@@ -23,18 +24,21 @@ impl Engine {
                 .peek_unexpected(rank_of(from), tag)
                 .map(|u| Ok(receiving::status_of(&u.envelope)))
         };
-        self.block_probing(site, found, |state| state.hopeless_probe(comm, from))
+        let result =
+            self.block_probing(limit, site, found, |state| state.hopeless_probe(comm, from));
+        result.map_err(|error| in_time(error, limit, from, tag))
     }
 
     /// As [`Engine::block`], for a message that is no request's: other threads that take it in tell of it.
     fn block_probing<T>(
         &self,
+        limit: Option<Limit>,
         site: Site,
         found: impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
         self.state.get().probing += 1;
-        let result = self.block(site, found, hopeless);
+        let result = self.block_within(limit, site, found, hopeless);
         self.state.get().probing -= 1;
         result
     }
@@ -61,9 +65,11 @@ impl Engine {
             .map(|u| receiving::status_of(&u.envelope)))
     }
 
-    /// Waits for a message and takes it out of matching. From `Peer::Null` there is none: the status is empty and a receive of it too.
+    /// Waits for a message, for at most `limit` as [`Engine::probe`], and takes it out of matching. From `Peer::Null` there is none: the
+    /// status is empty and a receive of it too.
     pub(crate) fn matched_probe(
         &self,
+        limit: Option<Limit>,
         comm: &Comm,
         from: Peer,
         tag: Option<i32>,
@@ -81,11 +87,13 @@ impl Engine {
             });
         }
         drop(state);
-        self.block_probing(
+        let result = self.block_probing(
+            limit,
             site,
             |state| state.take_message(comm, from, tag).map(Ok),
             |state| state.hopeless_probe(comm, from),
-        )
+        );
+        result.map_err(|error| in_time(error, limit, from, tag))
     }
 
     pub(crate) fn immediate_matched_probe(
@@ -145,6 +153,14 @@ impl Engine {
         state.deliver(request, *unexpected)?;
         self.leave(state, completed);
         Ok(request)
+    }
+}
+
+/// The error of a probe, which tells what did not come in time.
+fn in_time(error: Error, limit: Option<Limit>, from: Peer, tag: Option<i32>) -> Error {
+    match (limit, error.site()) {
+        (Some(limit), Some(site)) if is_late(&error) => limit.no_message(from, tag).at(site),
+        _ => error,
     }
 }
 

@@ -54,7 +54,7 @@ fn what_a_rank_sent_before_it_left_is_received() {
                 let mut got = vec![0; 6000];
                 let from = [Peer::Rank(1), Peer::Any][round as usize % 2];
                 if round % 5 == 0 {
-                    engine.probe(&world, from, None, here()).unwrap();
+                    engine.probe(None, &world, from, None, here()).unwrap();
                 }
                 let request = engine
                     .start_receive(&world, from, None, into(&mut got), here())
@@ -139,7 +139,11 @@ fn a_probe_sees_what_another_thread_of_the_rank_sends() {
     ranks_with(1, at(ThreadLevel::Multiple), |engine, world| {
         let me = Peer::Rank(0);
         let took = best(|| {
-            let probe = || engine.probe(world, me, Some(4), here()).map(|s| s.tag);
+            let probe = || {
+                engine
+                    .probe(None, world, me, Some(4), here())
+                    .map(|s| s.tag)
+            };
             let send = || {
                 engine
                     .send(world, me, 4, &out(&[1]), SendMode::Standard, here())
@@ -184,7 +188,9 @@ fn a_probe_sees_what_the_thread_that_polls_takes_in() {
                 std::thread::yield_now();
             }
             let probes = scope.spawn(|| {
-                engine.matched_probe(&world, from, Some(4), here()).unwrap();
+                engine
+                    .matched_probe(None, &world, from, Some(4), here())
+                    .unwrap();
                 Instant::now()
             });
             std::thread::sleep(Duration::from_millis(20));

@@ -330,9 +330,13 @@ fn probes_tell_and_take() {
                     engine.wait(request, here()).unwrap();
                 }
             } else {
-                let status = engine.probe(world, Peer::Any, Some(4), here()).unwrap();
+                let status = engine
+                    .probe(None, world, Peer::Any, Some(4), here())
+                    .unwrap();
                 assert_eq!(status.bytes as usize, 4 * len);
-                let message = engine.matched_probe(world, peer, None, here()).unwrap();
+                let message = engine
+                    .matched_probe(None, world, peer, None, here())
+                    .unwrap();
                 // The next receive gets the second one.
                 let mut second = vec![0; len];
                 engine
@@ -468,7 +472,9 @@ fn waiting_for_someone_who_is_gone_is_an_error() {
             error.to_string().contains("rank 1, which has finalized"),
             "{error}"
         );
-        let error = engine.probe(&world, Peer::Any, None, here()).unwrap_err();
+        let error = engine
+            .probe(None, &world, Peer::Any, None, here())
+            .unwrap_err();
         assert_eq!(error.class(), ErrorClass::Gone);
     });
 }

@@ -10,6 +10,7 @@ use crate::request::{Live, Request, StaticScope};
 use crate::topology::communicator::shared_of as shared;
 use core::mem::MaybeUninit;
 use core::panic::Location;
+use core::time::Duration;
 
 /// A value that is to be received; see [`Source::immediate_receive`]. It must be completed: dropping it panics.
 ///
@@ -110,6 +111,36 @@ impl<T: Equivalence> ReceiveFuture<T> {
         let site = Location::caller();
         Self::take(self.value, self.request.try_wait(), self.size)
             .map_err(|error| error.at(site).of("immediate_receive", None))
+    }
+
+    /// The value if it comes within `limit`, else the future again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let future = world.any_process().immediate_receive::<u8>();
+    /// let future = future.get_within(Duration::from_millis(1)).err().unwrap(); // nobody has sent
+    /// world.this_process().send(&8u8);
+    /// assert_eq!(future.get().0, 8);
+    /// ```
+    #[track_caller]
+    #[allow(clippy::result_large_err)] // the shape of `try`
+    pub fn get_within(self, limit: Duration) -> Result<(T, Status), Self> {
+        let ReceiveFuture {
+            value,
+            request,
+            size,
+        } = self;
+        match request.wait_within(limit) {
+            Ok(status) => Ok(one(Self::take(value, Ok(status), size))),
+            Err(request) => Err(ReceiveFuture {
+                value,
+                request,
+                size,
+            }),
+        }
     }
 
     /// The value if it is there, else the future again.

@@ -45,7 +45,7 @@ pub use try_exchange::{
     try_send_receive_replace_into, try_send_receive_replace_into_with_tags,
     try_send_receive_with_tags,
 };
-pub use try_source::TrySource;
+pub use try_source::{TrySource, Within};
 
 pub mod traits {
     //! The traits of this module.

@@ -4,12 +4,14 @@ use super::{Message, Source, Status, checked_tag};
 use crate::Tag;
 use crate::datatype::span::Kind;
 use crate::datatype::{BufferMut, Equivalence, span};
+use crate::engine::Limit;
 use crate::model::Error;
-use crate::topology::Rank;
 use crate::topology::communicator::shared_of as shared;
 use crate::topology::shared::Shared;
+use crate::topology::{AnyProcess, Process, Rank};
 use core::mem::MaybeUninit;
 use core::panic::Location;
+use core::time::Duration;
 use std::sync::Arc;
 
 /// The calls of [`Source`] that return errors: each as the one without `try_`, whose panic is an [`Error`] here.
@@ -204,7 +206,81 @@ impl<S: ?Sized + Source> TrySource for S {
         Wanted {
             shared: shared(self),
             rank: self.source_rank(),
+            limit: None,
         }
+    }
+}
+
+impl<'a> Process<'a> {
+    /// The same source, for calls that wait at most so long: then they return an error of class [`TimeLimit`](crate::ErrorClass::TimeLimit).
+    ///
+    /// With that error no message was taken: one that comes later can be received by the next call. One that has begun to come is received,
+    /// also if that takes longer. A limit of zero takes what is there. A wait that can never be satisfied, since all who could send are gone,
+    /// ends the job as without a limit.
+    ///
+    /// A send or a collective that has begun cannot be taken back, so that it has no limit: start it with its `immediate_` form, and wait
+    /// for the request with [`Request::wait_within`](crate::request::Request::wait_within), which gives it back when the time runs out.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tercio::{ErrorClass, prelude::*};
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let soon = world.any_process().within(Duration::from_millis(2));
+    /// let error = soon.try_receive::<i32>().unwrap_err();
+    /// assert_eq!(error.class(), ErrorClass::TimeLimit);
+    /// assert!(error.text().starts_with("no message from any rank with any tag came within 2ms"));
+    /// world.this_process().send(&5);
+    /// assert_eq!(soon.try_receive::<i32>().unwrap().0, 5);
+    /// ```
+    pub fn within(self, limit: Duration) -> Within<'a> {
+        Within(Wanted {
+            shared: &self.handle().0,
+            rank: self.rank(),
+            limit: Some(limit),
+        })
+    }
+}
+
+impl<'a> AnyProcess<'a> {
+    /// The same source, for calls that wait at most so long; see [`Process::within`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tercio::prelude::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// let soon = world.any_process().within(Duration::from_millis(1));
+    /// assert!(soon.try_matched_probe().is_err());
+    /// ```
+    pub fn within(self, limit: Duration) -> Within<'a> {
+        Within(Wanted {
+            shared: &self.handle().0,
+            rank: self.source_rank(),
+            limit: Some(limit),
+        })
+    }
+}
+
+/// A source whose calls wait at most so long; see [`Process::within`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tercio::{ErrorClass, prelude::*};
+/// let universe = tercio::initialize().unwrap();
+/// let world = universe.world();
+/// let began = Instant::now();
+/// let error = world.any_process().within(Duration::from_millis(5)).try_probe().unwrap_err();
+/// assert_eq!(error.class(), ErrorClass::TimeLimit);
+/// assert!(began.elapsed() >= Duration::from_millis(5));
+/// ```
+#[derive(Clone, Copy)]
+pub struct Within<'s>(Wanted<'s>);
+
+impl TrySource for Within<'_> {
+    #[inline]
+    fn wanted(&self) -> Wanted<'_> {
+        self.0
     }
 }
 
@@ -215,6 +291,15 @@ pub struct Wanted<'s> {
     shared: &'s Arc<Shared>,
     /// Negative for any.
     rank: Rank,
+    limit: Option<Duration>,
+}
+
+impl Wanted<'_> {
+    /// The limit of a call that begins now.
+    #[inline]
+    fn limit(&self) -> Option<Limit> {
+        self.limit.map(Limit::of)
+    }
 }
 
 #[track_caller]
@@ -224,7 +309,8 @@ fn probe(wanted: Wanted<'_>, call: &'static str, tag: Option<Tag>) -> Result<Sta
     let result = checked_tag(call, tag).and_then(|tag| {
         let _entry = instance.admit()?;
         let comm = shared.coll().comm();
-        instance.engine().probe(comm, peer, tag, site)
+        let engine = instance.engine();
+        engine.probe(wanted.limit(), comm, peer, tag, site)
     });
     let status = outcome(shared, call, (wanted.rank, tag), site, result)?;
     Ok(Status::new(status))
@@ -241,7 +327,8 @@ fn matched_probe(
     let result = checked_tag(call, tag).and_then(|tag| {
         let _entry = instance.admit()?;
         let comm = shared.coll().comm();
-        instance.engine().matched_probe(comm, peer, tag, site)
+        let engine = instance.engine();
+        engine.matched_probe(wanted.limit(), comm, peer, tag, site)
     });
     let found = outcome(shared, call, (wanted.rank, tag), site, result)?;
     Ok(Message::new(shared, found))
@@ -262,8 +349,11 @@ fn receive<Msg: Equivalence>(
     let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
     let result = checked_tag(call, tag).and_then(|tag| {
         let _entry = instance.admit()?;
-        let comm = shared.coll().comm();
-        let status = instance.engine().receive(comm, peer, tag, &span, site)?;
+        let (engine, comm) = (instance.engine(), shared.coll().comm());
+        let status = match wanted.limit() {
+            None => engine.receive(comm, peer, tag, &span, site)?,
+            Some(limit) => engine.receive_within(limit, comm, peer, tag, &span, site)?,
+        };
         check_one::<Msg>(call, Status::new(status), kind.size())
     });
     let status = outcome(shared, call, (wanted.rank, tag), site, result)?;
@@ -285,8 +375,11 @@ fn receive_into<Buf: ?Sized + BufferMut>(
     let span = unsafe { span::recv(buf) };
     let result = checked_tag(call, tag).and_then(|tag| {
         let _entry = instance.admit()?;
-        let comm = shared.coll().comm();
-        instance.engine().receive(comm, peer, tag, &span, site)
+        let (engine, comm) = (instance.engine(), shared.coll().comm());
+        match wanted.limit() {
+            None => engine.receive(comm, peer, tag, &span, site),
+            Some(limit) => engine.receive_within(limit, comm, peer, tag, &span, site),
+        }
     });
     match result {
         Ok(status) => Ok(Status::new(status)),

@@ -1,5 +1,5 @@
 //! A request of the engine that is not complete yet.
-use crate::engine::RequestId;
+use crate::engine::{Limit, RequestId, is_late};
 use crate::environment::instance::{Entry, Instance};
 use crate::environment::process;
 use crate::model::{Error, Site};
@@ -7,6 +7,7 @@ use crate::point_to_point::Status;
 use crate::topology::shared::Shared;
 use core::mem::ManuallyDrop;
 use core::panic::Location;
+use core::time::Duration;
 use std::sync::Arc;
 
 /// An operation under way, and the rank whose engine it is in.
@@ -97,6 +98,17 @@ impl Live {
         let _entry = self.enter();
         let status = self.instance.engine().wait(self.id, site)?;
         Ok(Status::new(status))
+    }
+
+    /// Waits for at most `limit`; `None` if the operation goes on.
+    #[track_caller]
+    pub(crate) fn wait_within(&self, limit: Duration) -> Option<Status> {
+        let _entry = self.enter();
+        let (engine, limit) = (self.instance.engine(), Limit::of(limit));
+        match engine.wait_within(Some(limit), self.id, Location::caller()) {
+            Err(error) if is_late(&error) => None,
+            done => Some(Status::new(self.instance.check(done))),
+        }
     }
 
     /// An error of `call`, for it to return; what concerns the whole job ends it instead.

@@ -39,6 +39,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::panic::Location;
 use core::ptr;
+use core::time::Duration;
 
 /// An operation under way that borrows `D` for `'a`.
 ///
@@ -297,6 +298,36 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
         let (live, data, scope) = self.dismantle();
         let status = live.try_test()?;
         Ok(status.ok_or_else(|| Request::new(live, data, scope)))
+    }
+
+    /// Waits until the operation is complete, for at most `limit`; the request again if it is not.
+    ///
+    /// So sends and collectives can be waited for with a limit: what has begun cannot be taken back, but the request can be waited for again,
+    /// or be left to a [`WaitGuard`], while this process does something else.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tercio::prelude::*;
+    /// tercio::testing::ranks(2, |world| {
+    ///     if world.rank() == 1 {
+    ///         world.process_at_rank(0).receive::<i32>(); // late for the barrier
+    ///         world.immediate_barrier().wait();
+    ///         return;
+    ///     }
+    ///     let request = world.immediate_barrier();
+    ///     let request = request.wait_within(Duration::from_millis(1)).unwrap_err();
+    ///     world.process_at_rank(1).send(&1);
+    ///     request.wait();
+    /// });
+    /// ```
+    #[track_caller]
+    #[allow(clippy::result_large_err)] // the shape of `test`
+    pub fn wait_within(self, limit: Duration) -> Result<Status, Self> {
+        let (live, data, scope) = self.dismantle();
+        match live.wait_within(limit) {
+            Some(status) => Ok(status),
+            None => Err(Request::new(live, data, scope)),
+        }
     }
 
     /// Asks that a receive be taken back. It must be completed all the same: its status then says whether it was. Sends and collectives go on.

@@ -27,6 +27,10 @@ impl<'a> Process<'a> {
         }
     }
 
+    pub(crate) fn handle(self) -> &'a CommunicatorHandle {
+        self.comm.0
+    }
+
     /// The process's rank.
     ///
     /// ```
@@ -67,6 +71,12 @@ impl<'a> Process<'a> {
 /// ```
 #[derive(Copy, Clone)]
 pub struct AnyProcess<'a>(pub(super) &'a CommunicatorHandle);
+
+impl<'a> AnyProcess<'a> {
+    pub(crate) fn handle(self) -> &'a CommunicatorHandle {
+        self.0
+    }
+}
 
 // SAFETY: that of the handle.
 unsafe impl AsRaw for Process<'_> {

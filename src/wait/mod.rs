@@ -21,6 +21,7 @@ use core::time::Duration;
 use home::Home;
 use policy::{Course, Policy, Step};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The first sleep's limit: it closes the window that [`Waiter::wake`] leaves without a fence.
 const FIRST_SLEEP: Duration = Duration::from_millis(1);
@@ -54,12 +55,13 @@ impl Waiter {
         }
     }
 
-    /// Starts one wait.
+    /// Starts one wait, which sleeps no longer than until `until`; its `look` says then that there is news.
     #[inline]
-    pub(crate) fn spell(&self) -> Spell<'_> {
+    pub(crate) fn spell(&self, until: Option<Instant>) -> Spell<'_> {
         Spell {
             waiter: self,
             course: Course::new(),
+            until,
         }
     }
 
@@ -114,11 +116,17 @@ impl Waiter {
     }
 
     #[cold]
-    fn sleep(&self, look: &mut impl FnMut() -> bool) {
+    fn sleep(&self, until: Option<Instant>, look: &mut impl FnMut() -> bool) {
         let word = &*self.words[self.rank];
-        sleep::sleep(word, look, FIRST_SLEEP, LONG_SLEEP, |awake| {
-            self.count(awake)
-        });
+        // Taken once: the last of several sleeps may end later than `until` by the first one's length.
+        let (first, long) = match until {
+            None => (FIRST_SLEEP, LONG_SLEEP),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                (FIRST_SLEEP.min(left), LONG_SLEEP.min(left))
+            }
+        };
+        sleep::sleep(word, look, first, long, |awake| self.count(awake));
     }
 }
 
@@ -135,6 +143,7 @@ impl Drop for Waiter {
 pub(crate) struct Spell<'w> {
     waiter: &'w Waiter,
     course: Course,
+    until: Option<Instant>,
 }
 
 impl Spell<'_> {
@@ -174,7 +183,7 @@ impl Spell<'_> {
                 std::thread::yield_now();
             }
             Step::Sleep => {
-                self.waiter.sleep(&mut look);
+                self.waiter.sleep(self.until, &mut look);
                 self.course.restart();
             }
         }
@@ -184,7 +193,6 @@ impl Spell<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn pair(mode: WaitMode) -> (Arc<Segment>, Waiter, Waiter) {
         let segment = Arc::new(Segment::private(2).unwrap());
@@ -204,7 +212,7 @@ mod tests {
             let word = AtomicU32::new(0);
             let play = |waiter: &Waiter, me: u32| {
                 for turn in 0..turns {
-                    let mut spell = waiter.spell();
+                    let mut spell = waiter.spell(None);
                     while word.load(Ordering::Acquire) != 2 * turn + me {
                         spell.idle(|| word.load(Ordering::Acquire) == 2 * turn + me);
                     }
@@ -229,7 +237,7 @@ mod tests {
         let flag = AtomicU32::new(0);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let mut spell = a.spell();
+                let mut spell = a.spell(None);
                 while flag.load(Ordering::Acquire) == 0 {
                     spell.idle(|| flag.load(Ordering::Acquire) != 0);
                 }
@@ -251,7 +259,7 @@ mod tests {
         let control = segment.control();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let mut spell = a.spell();
+                let mut spell = a.spell(None);
                 while !control.is_aborted() {
                     spell.idle(|| control.is_aborted());
                 }
