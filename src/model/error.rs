@@ -178,7 +178,7 @@ impl Error {
         self.0.operation
     }
 
-    /// The name of the communicator, or, if it has none, its number and size in words.
+    /// The name of the communicator, or, if it has none, its size in words.
     ///
     /// ```
     /// use tercio::prelude::*;

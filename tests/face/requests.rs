@@ -46,6 +46,56 @@ fn a_cancelled_receive_says_so_and_takes_nothing() {
 }
 
 #[test]
+fn of_many_receives_the_cancelled_ones_say_so() {
+    tercio::testing::ranks(2, |world| {
+        let other = world.process_at_rank(1 - world.rank());
+        let mut received = [0; 20];
+        multiple_scope(20, |scope, requests| {
+            for (number, x) in received.iter_mut().enumerate() {
+                let request = other.immediate_receive_into_with_tag(scope, x, number as i32);
+                if number % 3 == 0 {
+                    request.cancel();
+                }
+                requests.add(request);
+            }
+            for number in 0..20 {
+                other.send_with_tag(&(number + 100), number);
+            }
+            let mut done = Vec::new();
+            requests.wait_all(&mut done);
+            for (number, status, _) in done {
+                assert_eq!(status.is_cancelled(), number % 3 == 0, "{number}");
+                let count = status.count(i32::equivalent_datatype());
+                assert_eq!(count, i32::from(number % 3 != 0));
+            }
+        });
+        for (number, x) in (0..).zip(received) {
+            assert_eq!(x, if number % 3 == 0 { 0 } else { number + 100 });
+        }
+        // What came for them is there for others.
+        for number in (0..20).step_by(3) {
+            assert_eq!(other.receive_with_tag::<i32>(number).0, number + 100);
+        }
+    });
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_changes_nothing() {
+    tercio::testing::ranks(1, |world| {
+        let me = world.this_process();
+        let (mut x, y) = (0, 8);
+        scope(|scope| {
+            let receive = me.immediate_receive_into(scope, &mut x);
+            let send = me.immediate_synchronous_send(scope, &y);
+            receive.cancel();
+            send.cancel();
+            assert!(!receive.wait().is_cancelled() && !send.wait().is_cancelled());
+        });
+        assert_eq!(x, 8);
+    });
+}
+
+#[test]
 fn a_request_that_is_dropped_alive_panics() {
     let panic = catch_unwind(AssertUnwindSafe(|| {
         tercio::testing::ranks(1, |world| drop(world.immediate_barrier()));
