@@ -1,7 +1,7 @@
 //! What stands in a slot's head and body, by kind (see README.md). Encoding and decoding only.
 use super::RequestId;
 use crate::model::{Envelope, TypeCode};
-use crate::transport::shm::{self, SlotHead};
+use crate::transport::shm::{self, Passage, SlotHead};
 
 pub(super) use shm::{CONTROL, EAGER_MAX, INLINE};
 
@@ -29,8 +29,8 @@ pub(super) const CREDIT: u64 = 64 * 1024;
 pub(super) enum Source {
     /// With the sender until `CTS`.
     Held,
-    /// Coming through this stream of the sender from this position on.
-    Stream { stream: usize, start: u64 },
+    /// Coming through a stream of the sender.
+    Stream(Passage),
     /// At this address of the sender's memory, or with the sender until `CTS`.
     Address(u64),
 }
@@ -100,7 +100,7 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
     put32(&mut body, 12, offer.send.generation());
     let (stream, word) = match offer.source {
         Source::Held => (NO_STREAM, 0),
-        Source::Stream { stream, start } => (stream as u32, start),
+        Source::Stream(passage) => (passage.place(), passage.start),
         Source::Address(address) => {
             head.flags |= FLAG_READABLE;
             (NO_STREAM, address)
@@ -112,17 +112,15 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
 }
 
 /// The length and the offer in an `RTS` slot.
-pub(super) fn offer_of(head: &SlotHead, body: &[u8; CONTROL]) -> (u64, Offer) {
+/// `None` for the offer: there can be no such stream.
+pub(super) fn offer_of(head: &SlotHead, body: &[u8; CONTROL]) -> (u64, Option<Offer>) {
     let send = RequestId::new(get32(body, 8), get32(body, 12));
     let source = match get32(body, 16) {
-        NO_STREAM if head.flags & FLAG_READABLE != 0 => Source::Address(get64(body, 24)),
-        NO_STREAM => Source::Held,
-        stream => Source::Stream {
-            stream: stream as usize,
-            start: get64(body, 24),
-        },
+        NO_STREAM if head.flags & FLAG_READABLE != 0 => Some(Source::Address(get64(body, 24))),
+        NO_STREAM => Some(Source::Held),
+        place => Passage::of(place, get64(body, 24)).map(Source::Stream),
     };
-    (get64(body, 0), Offer { send, source })
+    (get64(body, 0), source.map(|source| Offer { send, source }))
 }
 
 /// The head of a slot that is addressed to a request of the receiver of the slot.
@@ -155,16 +153,17 @@ pub(super) fn id_of(body: &[u8; CONTROL]) -> RequestId {
     RequestId::new(get32(body, 0), get32(body, 4))
 }
 
-/// The body of `STREAM`: which, and from where on.
-pub(super) fn stream_body(stream: usize, start: u64) -> [u8; CONTROL] {
+/// The body of `STREAM`.
+pub(super) fn stream_body(passage: &Passage) -> [u8; CONTROL] {
     let mut body = [0; CONTROL];
-    put32(&mut body, 0, stream as u32);
-    put64(&mut body, 8, start);
+    put32(&mut body, 0, passage.place());
+    put64(&mut body, 8, passage.start);
     body
 }
 
-pub(super) fn stream_of(body: &[u8; CONTROL]) -> (usize, u64) {
-    (get32(body, 0) as usize, get64(body, 8))
+/// The passage in it; `None`: there can be no such stream.
+pub(super) fn stream_of(body: &[u8; CONTROL]) -> Option<Passage> {
+    Passage::of(get32(body, 0), get64(body, 8))
 }
 
 #[cfg(test)]
@@ -184,23 +183,35 @@ mod tests {
             ready: false,
         };
         let id = RequestId::new(4, u32::MAX);
+        let passage = |stream, tail, long| Passage {
+            stream,
+            tail,
+            long,
+            start: 1 << 50,
+        };
         for source in [
             Source::Held,
             Source::Address(0xffff_ffff_1234),
-            Source::Stream {
-                stream: 3,
-                start: 1 << 50,
-            },
+            Source::Stream(passage(3, 15, false)),
+            Source::Stream(passage(0, 0, true)),
         ] {
             let (head, body) = offer(&envelope, &Offer { send: id, source });
             let (bytes, offer) = offer_of(&head, &body);
             assert_eq!(
                 (offer, envelope_of(&head, bytes)),
-                (Offer { send: id, source }, envelope)
+                (Some(Offer { send: id, source }), envelope)
             );
         }
         assert_eq!(address_of(&addressed(CTS, 0, id)), id);
         assert_eq!(id_of(&id_body(id)), id);
-        assert_eq!(stream_of(&stream_body(5, 99)), (5, 99));
+        let known = passage(5, 9, false);
+        assert_eq!(stream_of(&stream_body(&known)), Some(known));
+        for strange in [
+            passage(8, 0, false),
+            passage(0, 16, false),
+            passage(1, 0, true),
+        ] {
+            assert_eq!(stream_of(&stream_body(&strange)), None);
+        }
     }
 }

@@ -6,7 +6,9 @@ use super::state::{State, corrupt};
 use super::{Peer, RecvSpan, RequestId};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Status, TypeCode};
-use crate::transport::shm::{Arrival, SlotHead, StreamRx};
+use crate::transport::shm::{Arrival, Passage, SlotHead, StreamRx};
+
+const NO_SUCH_STREAM: &str = "a stream that does not exist";
 
 impl State {
     /// A whole small message is at the head of the lane.
@@ -59,11 +61,7 @@ impl State {
     /// The envelope of a message whose payload is elsewhere.
     pub(super) fn arrive_offer(&mut self, from: usize, arrival: &Arrival) -> Result<()> {
         let (bytes, offer) = protocol::offer_of(&arrival.head, &arrival.body());
-        if let Source::Stream { stream, .. } = offer.source {
-            if stream >= crate::job::layout::STREAMS {
-                return Err(corrupt(from, "a stream that does not exist"));
-            }
-        }
+        let offer = offer.ok_or_else(|| corrupt(from, NO_SUCH_STREAM))?;
         let envelope = self.checked_envelope(from, &arrival.head, bytes)?;
         self.links[from].received += 1;
         let queues = self.contexts.of(envelope.context);
@@ -99,10 +97,10 @@ impl State {
         let (site, room) = (receive.site, receive.span.len());
         let unwanted = checked.is_err() || envelope.bytes > room as u64;
         match offer.source {
-            Source::Stream { stream, start } => {
+            Source::Stream(passage) => {
                 // Even an unwanted payload is drained, so that the sender gets its stream back; what does not fit is thrown away.
                 receive.phase = RecvPhase::Streaming {
-                    rx: Box::new(StreamRx::new(&self.segment, from, stream, start)?),
+                    rx: Box::new(StreamRx::new(&self.segment, from, passage)?),
                     got: 0,
                 };
                 if let Err(error) = checked {
@@ -170,13 +168,10 @@ impl State {
         &mut self,
         from: usize,
         id: RequestId,
-        stream: usize,
-        start: u64,
+        passage: Option<Passage>,
     ) -> Result<()> {
-        if stream >= crate::job::layout::STREAMS {
-            return Err(corrupt(from, "a stream that does not exist"));
-        }
-        let rx = StreamRx::new(&self.segment, from, stream, start)?;
+        let passage = passage.ok_or_else(|| corrupt(from, NO_SUCH_STREAM))?;
+        let rx = StreamRx::new(&self.segment, from, passage)?;
         let Some(receive) = self.awaiting(id, from) else {
             return Err(corrupt(
                 from,

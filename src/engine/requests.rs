@@ -3,7 +3,7 @@ use super::run::Run;
 use super::{Peer, RecvSpan, RequestId, SendMode, SendSpan};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Site, Status};
-use crate::transport::shm::StreamRx;
+use crate::transport::shm::{Passage, StreamRx};
 use core::mem::MaybeUninit;
 
 /// How far a send has come.
@@ -17,6 +17,16 @@ pub(super) enum SendPhase {
     Granted(RequestId),
     /// The payload goes through this stream of ours; so many bytes have gone.
     Streaming { stream: usize, sent: usize },
+}
+
+impl SendPhase {
+    /// Nothing has gone yet.
+    pub(super) fn streaming(passage: &Passage) -> SendPhase {
+        SendPhase::Streaming {
+            stream: passage.stream,
+            sent: 0,
+        }
+    }
 }
 
 pub(super) struct Send {

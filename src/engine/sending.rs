@@ -1,4 +1,5 @@
 //! Sends: which path a message takes, and how it gets there when lanes and streams have room again.
+use super::large::Staging;
 use super::matching::Payload;
 use super::protocol::{
     self, CREDIT, DATA, DONE, EAGER, EAGER_COST, EAGER_MAX, INLINE, Offer, STREAM, Source,
@@ -108,14 +109,17 @@ impl State {
         } else {
             None
         };
-        let stream = if long && single.is_none() && mode != SendMode::Synchronous {
-            self.take_stream(false)?
+        let passage = if long && single.is_none() && mode != SendMode::Synchronous {
+            match self.take_stream(to, span.len(), false)? {
+                Staging::Now(passage) => Some(passage),
+                Staging::Soon | Staging::Full => None,
+            }
         } else {
             None
         };
-        let source = match (single, stream) {
+        let source = match (single, passage) {
             (Some(address), _) => Source::Address(address),
-            (None, Some((stream, start))) => Source::Stream { stream, start },
+            (None, Some(passage)) => Source::Stream(passage),
             (None, None) => Source::Held,
         };
         let (head, body) = protocol::offer(&envelope, &Offer { send: id, source });
@@ -125,26 +129,25 @@ impl State {
             .as_mut()
             .is_some_and(|tx| tx.try_inline(&head, &body))
         {
-            if let Some((stream, _)) = stream {
-                self.streams[stream].lent = false;
+            if let Some(passage) = passage {
+                let own = &mut self.streams[passage.stream];
+                own.lent = false;
+                own.tx.iter_mut().for_each(|tx| tx.take_back());
             }
             return Ok(false);
         }
         link.sent += 1;
-        let phase = match stream {
-            Some((stream, _)) => {
-                self.sending.push(id);
-                SendPhase::Streaming { stream, sent: 0 }
-            }
+        let phase = match passage {
+            Some(passage) => SendPhase::streaming(&passage),
             None => SendPhase::Offered,
         };
         if let Some(send) = self.requests.send(id) {
             send.phase = phase;
         }
-        if stream.is_some() {
+        if passage.is_some() {
             // The receiver should see the offer before this rank is busy with copying.
             self.notify(to);
-            self.pump_send(id)?;
+            self.stream(id)?;
         }
         Ok(true)
     }
@@ -218,32 +221,51 @@ impl State {
         Ok(())
     }
 
+    /// Begins to copy a send into the stream that it has; what does not go now goes with progress.
+    fn stream(&mut self, id: RequestId) -> Result<()> {
+        self.pump_send(id)?;
+        if !self.requests.is_complete(id) {
+            self.sending.push(id);
+        }
+        Ok(())
+    }
+
     /// Gives granted sends streams that have become free, and moves all streaming ones on.
     pub(super) fn pump_sends(&mut self) -> Result<bool> {
         let mut any = false;
-        while let Some(&id) = self.granted.front() {
+        let (mut at, mut behind) = (0, None);
+        while let Some(&id) = self.granted.get(at) {
             let Some(send) = self.requests.send(id) else {
-                self.granted.pop_front();
+                self.granted.remove(at);
                 continue;
             };
-            let to = send.to;
+            let (to, len) = (send.to, send.span.len());
             let SendPhase::Granted(receive) = send.phase else {
-                self.granted.pop_front();
+                self.granted.remove(at);
                 continue;
             };
-            let Some((stream, start)) = self.take_stream(true)? else {
-                break;
-            };
-            self.granted.pop_front();
-            if let Some(send) = self.requests.send(id) {
-                send.phase = SendPhase::Streaming { stream, sent: 0 };
+            if behind == Some(to) {
+                at += 1;
+                continue;
             }
-            self.sending.push(id);
+            let passage = match self.take_stream(to, len, true)? {
+                Staging::Now(passage) => passage,
+                Staging::Soon => {
+                    behind = Some(to);
+                    continue;
+                }
+                Staging::Full => break,
+            };
+            self.granted.remove(at);
+            if let Some(send) = self.requests.send(id) {
+                send.phase = SendPhase::streaming(&passage);
+            }
             self.push_control(
                 to,
                 protocol::addressed(STREAM, 0, receive),
-                protocol::stream_body(stream, start),
+                protocol::stream_body(&passage),
             )?;
+            self.stream(id)?;
             any = true;
         }
         let mut at = 0;

@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) requests: Requests,
     pub(super) sites: Sites,
     pub(super) streams: Vec<OwnStream>,
+    /// The first stream's ring may become long: it has not, and every rank has a core. Where ranks share cores they share caches too.
+    pub(super) may_grow: bool,
     /// Ranks whose lanes to us are open, and the bitmap that told so.
     open: Vec<usize>,
     open_seen: Vec<u64>,
@@ -144,6 +146,7 @@ impl State {
                     lent: false,
                 })
                 .collect(),
+            may_grow: segment.control().claimed_cores().load(Ordering::Relaxed) >= ranks as u32,
             open: Vec::new(),
             open_seen: vec![0; ranks.div_ceil(64)],
             backlog: Vec::new(),
@@ -268,8 +271,8 @@ impl State {
             }
             DATA => self.arrive_data(from, arrival),
             STREAM => {
-                let (stream, start) = protocol::stream_of(&arrival.body());
-                self.arrive_stream(from, protocol::address_of(head), stream, start)
+                let passage = protocol::stream_of(&arrival.body());
+                self.arrive_stream(from, protocol::address_of(head), passage)
             }
             DONE => self.arrive_done(from, protocol::address_of(head), head.flags),
             _ => Err(corrupt(from, "a message of an unknown kind")),

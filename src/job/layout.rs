@@ -22,7 +22,7 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 3;
+pub(crate) const LAYOUT_VERSION: u32 = 4;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
@@ -43,9 +43,14 @@ pub(crate) const LANE: usize = LANE_SLOTS * SLOT + LANE_RING;
 
 /// Staging streams of a rank; a large message takes one for as long as it travels.
 pub(crate) const STREAMS: usize = 8;
-/// Staging bytes of a stream.
-pub(crate) const STREAM_RING: usize = 1024 * 1024;
-pub(crate) const STREAM: usize = PAGE + STREAM_RING;
+/// Messages that one stream can carry at a time.
+pub(crate) const STREAM_TAILS: usize = 16;
+/// Room for the first stream's ring, which carries nearly everything: how much of it is used is transport/shm/stream.rs's.
+pub(crate) const FIRST_RING: usize = 2 * 1024 * 1024;
+/// Bytes of the rings of the others, for more large messages at one time.
+pub(crate) const OTHER_RING: usize = 64 * 1024;
+/// A rank's streams: each a control page and its ring.
+pub(crate) const STREAM_AREA: usize = STREAMS * PAGE + FIRST_RING + (STREAMS - 1) * OTHER_RING;
 
 /// Communicators that can have cells at one time; the others' collectives run as schedules.
 pub(crate) const CELL_BLOCKS: usize = 64;
@@ -119,7 +124,7 @@ const _: () = assert!(
     rank::FAILURE + rank::REPORT <= rank::PANIC && rank::PANIC + rank::REPORT <= rank::WAITS
 );
 const _: () = assert!(
-    SITE_TABLE % PAGE == 0 && LANE % PAGE == 0 && STREAM % PAGE == 0 && CELL_AREA % PAGE == 0
+    SITE_TABLE % PAGE == 0 && LANE % PAGE == 0 && STREAM_AREA % PAGE == 0 && CELL_AREA % PAGE == 0
 );
 
 /// The offsets of a segment for `ranks` local ranks.
@@ -149,7 +154,7 @@ impl Map {
         let credits = sites + ranks * SITE_TABLE;
         let lanes = credits + pages(ranks * ranks * LINE);
         let streams = lanes + ranks * ranks * LANE;
-        let cells = streams + ranks * STREAMS * STREAM;
+        let cells = streams + ranks * STREAM_AREA;
         let directory = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
         let total = directory + DIRECTORY;
         Map {
@@ -227,7 +232,12 @@ impl Map {
     /// Stream `k` of `rank`: a control page, then the ring.
     pub(crate) const fn stream(&self, rank: usize, k: usize) -> usize {
         assert!(rank < self.ranks && k < STREAMS);
-        self.streams + (rank * STREAMS + k) * STREAM
+        let before = if k == 0 {
+            0
+        } else {
+            PAGE + FIRST_RING + (k - 1) * (PAGE + OTHER_RING)
+        };
+        self.streams + rank * STREAM_AREA + before
     }
 
     /// The header page of a cell block; the control pages of its members follow, then their buffers.
@@ -269,7 +279,8 @@ mod tests {
             assert!(map.site_table(last) + SITE_TABLE <= map.credit(0, 0));
             assert!(map.credit(last, last) + LINE <= map.lane(0, 0));
             assert!(map.lane(last, last) + LANE <= map.stream(0, 0));
-            assert!(map.stream(last, STREAMS - 1) + STREAM <= map.cell_block(0));
+            assert!(map.stream(last, 0) + PAGE + FIRST_RING <= map.stream(last, 1));
+            assert!(map.stream(last, STREAMS - 1) + PAGE + OTHER_RING <= map.cell_block(0));
             assert!(map.cell_control(0, last) + PAGE <= map.cell_buffers(0, 0));
             assert!(map.cell_buffers(0, last) + CELL_AREA - PAGE <= map.cell_block(1));
             assert_eq!(

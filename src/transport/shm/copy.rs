@@ -134,40 +134,91 @@ pub(crate) unsafe fn from_shared(from: *const u8, to: *mut u8, len: usize) {
 /// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 unsafe fn by_lines<const AROUND_CACHE: bool>(from: *const u8, to: *mut u8, len: usize) {
-    use core::arch::x86_64::{
-        __m128i, _mm_loadu_si128, _mm_sfence, _mm_store_si128, _mm_stream_si128,
-    };
+    use core::arch::x86_64::_mm_sfence;
     const LINE: usize = 64;
     let ahead = to.align_offset(LINE).min(len);
     let lines = (len - ahead) / LINE;
     let done = ahead + lines * LINE;
-    // SAFETY: the three parts lie inside `len` bytes, in order; SSE2 belongs to x86-64; `to + ahead` is aligned to the line that each
-    // iteration writes whole, so that no partly filled buffer is flushed early.
+    // SAFETY: the three parts lie inside `len` bytes, in order; `to + ahead` begins a line; the processor has AVX2 where it says so.
     unsafe {
         core::ptr::copy_nonoverlapping(from, to, ahead);
-        let mut src = from.add(ahead).cast::<__m128i>();
-        let mut dst = to.add(ahead).cast::<__m128i>();
-        for _ in 0..lines {
-            let line = [
-                _mm_loadu_si128(src),
-                _mm_loadu_si128(src.add(1)),
-                _mm_loadu_si128(src.add(2)),
-                _mm_loadu_si128(src.add(3)),
+        if std::arch::is_x86_feature_detected!("avx2") {
+            lines_by_32::<AROUND_CACHE>(from.add(ahead), to.add(ahead), lines);
+        } else {
+            lines_by_16::<AROUND_CACHE>(from.add(ahead), to.add(ahead), lines);
+        }
+        core::ptr::copy_nonoverlapping(from.add(done), to.add(done), len - done);
+        if AROUND_CACHE {
+            // Non-temporal stores are not ordered by a later Release store; this orders them.
+            _mm_sfence();
+        }
+    }
+}
+
+/// `lines` lines, two at a time: with fewer stores more lines are under way at once (Zen 4, a ring of 2 MiB through the cache: 4 KiB near 0.56
+/// us against 0.91 by 16 bytes, 64 KiB far 24.6 against 41.6; AVX-512 is no faster).
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing that many lines; `to` begins a line, so that each iteration writes whole ones and no
+/// partly filled buffer is flushed early. The processor has AVX2.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[target_feature(enable = "avx2")]
+unsafe fn lines_by_32<const AROUND_CACHE: bool>(from: *const u8, to: *mut u8, lines: usize) {
+    use core::arch::x86_64::{
+        __m256i, _mm256_loadu_si256, _mm256_store_si256, _mm256_stream_si256,
+    };
+    let (mut src, mut dst) = (from.cast::<__m256i>(), to.cast::<__m256i>());
+    // SAFETY: two vectors a line, by the contract.
+    unsafe {
+        for _ in 0..lines / 2 {
+            let parts = [
+                _mm256_loadu_si256(src),
+                _mm256_loadu_si256(src.add(1)),
+                _mm256_loadu_si256(src.add(2)),
+                _mm256_loadu_si256(src.add(3)),
             ];
-            for (i, part) in line.into_iter().enumerate() {
+            for (i, part) in parts.into_iter().enumerate() {
+                if AROUND_CACHE {
+                    _mm256_stream_si256(dst.add(i), part);
+                } else {
+                    _mm256_store_si256(dst.add(i), part);
+                }
+            }
+            (src, dst) = (src.add(4), dst.add(4));
+        }
+        if lines % 2 == 1 {
+            for i in 0..2 {
+                let part = _mm256_loadu_si256(src.add(i));
+                if AROUND_CACHE {
+                    _mm256_stream_si256(dst.add(i), part);
+                } else {
+                    _mm256_store_si256(dst.add(i), part);
+                }
+            }
+        }
+    }
+}
+
+/// `lines` lines, for processors without AVX2.
+///
+/// # Safety
+/// As for [`lines_by_32`], but for the processor: SSE2 belongs to x86-64.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+unsafe fn lines_by_16<const AROUND_CACHE: bool>(from: *const u8, to: *mut u8, lines: usize) {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_store_si128, _mm_stream_si128};
+    let (mut src, mut dst) = (from.cast::<__m128i>(), to.cast::<__m128i>());
+    for _ in 0..lines {
+        // SAFETY: four vectors a line, by the contract.
+        unsafe {
+            let parts = [0, 1, 2, 3].map(|i| _mm_loadu_si128(src.add(i)));
+            for (i, part) in parts.into_iter().enumerate() {
                 if AROUND_CACHE {
                     _mm_stream_si128(dst.add(i), part);
                 } else {
                     _mm_store_si128(dst.add(i), part);
                 }
             }
-            src = src.add(4);
-            dst = dst.add(4);
-        }
-        core::ptr::copy_nonoverlapping(from.add(done), to.add(done), len - done);
-        if AROUND_CACHE {
-            // Non-temporal stores are not ordered by a later Release store; this orders them.
-            _mm_sfence();
+            (src, dst) = (src.add(4), dst.add(4));
         }
     }
 }

@@ -18,4 +18,4 @@ mod tests;
 
 pub(crate) use lane::{Arrival, CONTROL, EAGER_MAX, INLINE, LaneRx, LaneTx, SlotHead};
 pub(crate) use single_copy::SingleCopy;
-pub(crate) use stream::{StreamRx, StreamTx};
+pub(crate) use stream::{Passage, StreamRx, StreamTx};

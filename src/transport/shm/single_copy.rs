@@ -50,6 +50,8 @@ pub(crate) struct Refused;
 const AT_LEAST: usize = 64 * 1024;
 /// Messages by each way before one is chosen. The better of each counts, since a sender that comes late is no fault of the way.
 const TRIALS: u32 = 3;
+/// Messages by single copy after which the ways are compared again: cores move, and staging is far faster between near ones.
+const COMPARED_EVERY: u32 = 256;
 
 /// The best time by one way, and from how many messages.
 #[derive(Clone, Copy)]
@@ -79,6 +81,14 @@ struct Pair {
     streamed: Trials,
 }
 
+impl Pair {
+    const NEW: Pair = Pair {
+        state: PairState::Unknown,
+        copied: Trials::NONE,
+        streamed: Trials::NONE,
+    };
+}
+
 /// The receiver's choice between single copy and stream, for each sender.
 pub(crate) struct SingleCopy {
     mode: SingleCopyMode,
@@ -88,14 +98,9 @@ pub(crate) struct SingleCopy {
 impl SingleCopy {
     /// The choice of a rank among `ranks` local ones.
     pub(crate) fn new(mode: SingleCopyMode, ranks: usize) -> SingleCopy {
-        let pair = Pair {
-            state: PairState::Unknown,
-            copied: Trials::NONE,
-            streamed: Trials::NONE,
-        };
         SingleCopy {
             mode,
-            pairs: vec![pair; ranks],
+            pairs: vec![Pair::NEW; ranks],
         }
     }
 
@@ -133,7 +138,13 @@ impl SingleCopy {
             self.pairs[peer].state = PairState::Refused;
             return Err(Refused);
         }
-        if self.is_measuring(peer) && len >= AT_LEAST {
+        let pair = &mut self.pairs[peer];
+        if self.mode == SingleCopyMode::Auto && pair.state == PairState::Allowed {
+            pair.copied.count += 1;
+            if pair.copied.count >= COMPARED_EVERY {
+                *pair = Pair::NEW;
+            }
+        } else if self.is_measuring(peer) && len >= AT_LEAST {
             self.pairs[peer].copied.add(len, began.elapsed());
             self.decide(peer);
         } else if self.mode == SingleCopyMode::Force {
@@ -144,7 +155,8 @@ impl SingleCopy {
 
     /// A message of `len` bytes from `peer` came through a stream within `took`, from its match to its last byte.
     pub(crate) fn streamed(&mut self, peer: usize, len: usize, took: Duration) {
-        if self.is_measuring(peer) && len >= AT_LEAST {
+        // Before the first trial of the other way the streams are not warm.
+        if self.is_measuring(peer) && len >= AT_LEAST && self.pairs[peer].copied.count > 0 {
             self.pairs[peer].streamed.add(len, took);
             self.decide(peer);
         }
@@ -153,7 +165,8 @@ impl SingleCopy {
     fn decide(&mut self, peer: usize) {
         let pair = &mut self.pairs[peer];
         if pair.copied.count >= TRIALS && pair.streamed.count >= TRIALS {
-            pair.state = if pair.copied.best < pair.streamed.best {
+            // The sender does nothing meanwhile, so a narrow win is none.
+            pair.state = if pair.copied.best < pair.streamed.best / 5 * 4 {
                 PairState::Allowed
             } else {
                 PairState::Slower
@@ -182,8 +195,6 @@ mod tests {
             let (source, mut target) = (vec![1_u8; LEN], vec![0_u8; LEN]);
             let pid = std::process::id() as i32;
             for _ in 0..TRIALS {
-                choice.streamed(1, 100, Duration::ZERO);
-                choice.streamed(1, LEN, stream);
                 // SAFETY: `target` has LEN bytes.
                 let read = unsafe {
                     choice.read(1, pid, source.as_ptr() as u64, target.as_mut_ptr(), LEN)
@@ -193,9 +204,18 @@ mod tests {
                     assert_eq!(choice.state(1), PairState::Refused);
                     return;
                 }
+                choice.streamed(1, 100, Duration::ZERO);
+                choice.streamed(1, LEN, stream);
             }
             assert_eq!(source, target);
             assert_eq!(choice.state(1), expected);
+            for _ in TRIALS..COMPARED_EVERY {
+                // SAFETY: as above.
+                unsafe { choice.read(1, pid, source.as_ptr() as u64, target.as_mut_ptr(), LEN) }
+                    .unwrap();
+            }
+            let compares_again = expected == PairState::Allowed;
+            assert_eq!(choice.is_measuring(1), compares_again);
         }
     }
 

@@ -199,8 +199,8 @@ proptest! {
 
     #[test]
     fn a_scribbled_stream_is_an_error_or_garbage(
-        rounds in prop::collection::vec((0..2_usize, any::<u64>(), 0..64_u32, 0..100_000_usize), 1..OPERATIONS),
-        k in 0..12_usize,
+        rounds in prop::collection::vec((0..3_usize, any::<u64>(), 0..64_u32, 0..100_000_usize), 1..OPERATIONS),
+        place in 0..0x2_1010_u32,
         start in any::<u64>(),
     ) {
         let segment = Arc::new(Segment::private(1).unwrap());
@@ -210,24 +210,29 @@ proptest! {
             let at = ptr as usize;
             at >= inside && at + len <= inside + map.total()
         };
-        let rx = super::StreamRx::new(&segment, 0, k, start);
-        if k >= crate::job::layout::STREAMS {
-            prop_assert!(rx.is_err());
+        let Some(passage) = super::Passage::of(place & 0x3_1f0f, start) else {
             return Ok(());
-        }
-        let mut rx = rx.unwrap();
+        };
+        let k = passage.stream;
+        let mut rx = super::StreamRx::new(&segment, 0, passage).unwrap();
         let mut tx = super::StreamTx::open(&segment, 0, k).unwrap();
+        if passage.long {
+            tx.grow();
+        }
         for (what, value, shift, len) in rounds {
             segment
                 .u64(map.stream(0, k) + what * LINE)
                 .store(value >> shift, Ordering::Relaxed);
-            if tx.is_idle() {
-                tx.begin();
+            if tx.takes(len, 0) {
+                tx.begin(0, len % 2 == 0);
             }
             let (ptr, room) = tx.room();
             prop_assert!(within(ptr, room));
             tx.publish(room.min(len));
-            if let Ok((ptr, there)) = rx.available() {
+            if len % 3 == 0 {
+                tx.end();
+            }
+            if let Ok((ptr, there)) = rx.available(len) {
                 prop_assert!(within(ptr, there));
                 rx.consume(there.min(len));
             }

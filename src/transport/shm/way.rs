@@ -9,8 +9,18 @@ pub(crate) enum Way {
     /// By non-temporal stores: as fast near as far.
     Around,
     /// By ordinary stores. Near, in a ring so long that its lines have left both private caches before they are written again, this is
-    /// faster by half; far it is ten times slower.
+    /// three times faster; far it is ten times slower.
     Through,
+}
+
+/// How far away a receiver's core is, as a sender's stores tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Distance {
+    /// The same core, or one that shares its private caches.
+    None,
+    /// A core that shares a cache with this one.
+    Near,
+    Far,
 }
 
 /// One message of so many compares the ways: not the first ones, whose chunks wait for the system to map the ring's pages.
@@ -20,13 +30,15 @@ const FIRST_COMPARED: u32 = 8;
 /// more than makes up for it, and 7 to 16 times as long between far ones (Zen 4, 8 and 16 KiB).
 const WON: f32 = 5.0;
 const LOST: f32 = 6.0;
+/// Where the receiver shares this core's caches, through is the faster way for the sender itself.
+const SHARED: f32 = 1.0;
 /// So often in a row: one slow chunk may have been a preemption.
 const STRIKES: u8 = 2;
 
 /// What a sender knows of one receiver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ways {
-    way: Way,
+    distance: Distance,
     messages: u32,
     /// Nanoseconds that a KiB took: through in the running trial, around when last measured.
     trial: f32,
@@ -37,7 +49,7 @@ pub(crate) struct Ways {
 impl Default for Ways {
     fn default() -> Ways {
         Ways {
-            way: Way::Around,
+            distance: Distance::Far,
             messages: 0,
             trial: 0.0,
             around: 0.0,
@@ -53,15 +65,29 @@ impl Ways {
         self.trial = f32::INFINITY;
     }
 
+    pub(crate) fn distance(&self) -> Distance {
+        self.distance
+    }
+
+    /// The way for a ring of this kind. In a short one through is only for those who share a core's caches: elsewhere each line is dirty in one
+    /// core when the other needs it.
+    fn way(&self, long: bool) -> Way {
+        match self.distance {
+            Distance::None => Way::Through,
+            Distance::Near if long => Way::Through,
+            Distance::Near | Distance::Far => Way::Around,
+        }
+    }
+
     /// How to write chunk number `chunk` of the message, and whether to time that. Every so often the first chunk goes through and the
     /// second one around, and the two are compared.
     #[inline]
-    pub(crate) fn of_chunk(&self, chunk: usize) -> (Way, bool) {
+    pub(crate) fn of_chunk(&self, chunk: usize, long: bool) -> (Way, bool) {
         match (self.messages % EVERY, chunk) {
             (FIRST_COMPARED, 0) => (Way::Through, true),
             (FIRST_COMPARED, 1) => (Way::Around, true),
             // Cores that have moved apart are noticed within a few messages, or within one that is long.
-            (message, _) if self.way == Way::Through => (
+            (message, _) if self.way(long) == Way::Through => (
                 Way::Through,
                 (chunk == 0 && message % 4 == 0) || chunk % 16 == 15,
             ),
@@ -75,27 +101,29 @@ impl Ways {
         match way {
             Way::Around => {
                 self.around = cost;
-                let limit = match self.way {
-                    Way::Around => WON,
-                    Way::Through => LOST,
-                };
-                self.judge(self.trial <= limit * cost);
+                self.judge(self.trial);
             }
             Way::Through if self.messages % EVERY == FIRST_COMPARED && self.trial.is_infinite() => {
                 self.trial = cost;
             }
-            Way::Through => self.judge(cost <= LOST * self.around),
+            Way::Through => self.judge(cost),
         }
     }
 
-    /// The way through was fast enough, or not.
-    fn judge(&mut self, fast: bool) {
-        if fast {
-            (self.way, self.strikes) = (Way::Through, 0);
-        } else if self.way == Way::Through {
+    /// What the way through cost, beside what the way around did.
+    fn judge(&mut self, through: f32) {
+        let limit = match self.distance {
+            Distance::Far => WON,
+            Distance::None | Distance::Near => LOST,
+        };
+        if through <= SHARED * self.around {
+            (self.distance, self.strikes) = (Distance::None, 0);
+        } else if through <= limit * self.around {
+            (self.distance, self.strikes) = (Distance::Near, 0);
+        } else if self.distance != Distance::Far {
             self.strikes += 1;
             if self.strikes == STRIKES {
-                self.way = Way::Around;
+                self.distance = Distance::Far;
             }
         }
     }
@@ -111,7 +139,7 @@ mod tests {
         for _ in 0..messages {
             ways.begin();
             for chunk in 0..8 {
-                let (way, timed) = ways.of_chunk(chunk);
+                let (way, timed) = ways.of_chunk(chunk, true);
                 let cost = match way {
                     Way::Around => around,
                     Way::Through => through,
@@ -143,9 +171,9 @@ mod tests {
     fn one_preemption_changes_nothing() {
         let mut ways = Ways::default();
         send(&mut ways, 8, 50, 100);
-        let before = ways.way;
+        let before = ways.distance();
         ways.took(Way::Through, 16 * 1024, Duration::from_millis(4));
-        assert_eq!((before, ways.way), (Way::Through, Way::Through));
+        assert_eq!((before, ways.distance()), (Distance::Near, Distance::Near));
         assert!(send(&mut ways, 48, 50, 30) >= 48 * 8 - 1);
     }
 }
