@@ -76,7 +76,6 @@ fn wrong_arguments(world: &SimpleCommunicator) {
         world.pack_into(&1, &mut [0; 3], 0);
         // SAFETY: the call is refused before it does anything.
         unsafe { world.unpack_into(&[0; 3], &mut 1, 0) };
-        me.send(&vec![0_u8; i32::MAX as usize + 1]);
         me.buffered_send(&1);
         reduce_local_into(&[1, 2][..], &mut [0; 1][..], SystemOperation::sum());
         world.all_gather_into(&[1, 2], &mut [0; 1]);
