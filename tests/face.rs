@@ -9,5 +9,4 @@ mod face {
     mod sentences;
     mod sequences;
     mod threads;
-    mod values;
 }

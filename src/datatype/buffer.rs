@@ -104,14 +104,20 @@ pub unsafe trait BufferMut: PointerMut + Collection + AsDatatype {}
 
 /// `len` as MPI counts, or a sentence.
 #[track_caller]
+#[inline]
 pub(super) fn as_count(len: usize) -> Count {
     match Count::try_from(len) {
         Ok(count) => count,
-        Err(_) => panic!(
-            "a buffer of {len} elements is longer than the {} that a Count can say; send it in parts",
-            Count::MAX
-        ),
+        Err(_) => too_many(len),
     }
+}
+
+#[cold]
+fn too_many(len: usize) -> ! {
+    panic!(
+        "a buffer of {len} elements is longer than the {} that a Count can say; send it in parts",
+        Count::MAX
+    )
 }
 
 macro_rules! elements {
@@ -131,6 +137,7 @@ macro_rules! elements {
                 let $x = self;
                 as_count($len)
             }
+            #[inline]
             fn elements(&self) -> usize {
                 let $x = self;
                 $len

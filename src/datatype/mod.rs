@@ -19,7 +19,6 @@ mod equivalence;
 mod handle;
 pub(crate) mod pack;
 pub(crate) mod partition;
-pub(crate) mod room;
 pub(crate) mod span;
 mod user;
 mod view;

@@ -155,8 +155,10 @@ pub(crate) fn kind<B: ?Sized + Collection + super::AsDatatype>(buffer: &B) -> Ki
 #[inline]
 #[track_caller]
 pub(crate) unsafe fn send<B: ?Sized + Buffer>(buffer: &B) -> SendSpan {
+    // What may panic comes before the kind, which would have to be dropped then: so that nothing is left of it where it is known.
+    let (count, pointer) = (buffer.elements(), buffer.pointer());
     // SAFETY: by the contracts of Buffer and of this function.
-    unsafe { kind(buffer).send(buffer.pointer().cast(), buffer.elements()) }
+    unsafe { kind(buffer).send(pointer.cast(), count) }
 }
 
 /// The whole of `buffer`, to receive into.
@@ -166,7 +168,7 @@ pub(crate) unsafe fn send<B: ?Sized + Buffer>(buffer: &B) -> SendSpan {
 #[inline]
 #[track_caller]
 pub(crate) unsafe fn recv<B: ?Sized + BufferMut>(buffer: &mut B) -> RecvSpan {
-    let (kind, count) = (kind(buffer), buffer.elements());
+    let (count, pointer) = (buffer.elements(), buffer.pointer_mut());
     // SAFETY: by the contracts of BufferMut and of this function.
-    unsafe { kind.recv(buffer.pointer_mut().cast(), count) }
+    unsafe { kind(buffer).recv(pointer.cast(), count) }
 }

@@ -34,12 +34,9 @@ impl<T> Guarded<T> {
     }
 
     /// Access to the value. Must not be nested.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self) -> Guard<'_, T> {
-        let lock = self
-            .lock
-            .as_ref()
-            .map(|l| l.lock().unwrap_or_else(PoisonError::into_inner));
+        let lock = self.lock.as_ref().map(take);
         debug_assert!(
             !self.busy.swap(true, Ordering::Acquire),
             "the engine's state is used twice at once"
@@ -50,14 +47,36 @@ impl<T> Guarded<T> {
         }
     }
 
+    /// As [`Guarded::get`] where no lock is needed, else `None`.
+    #[inline(always)]
+    pub(super) fn get_unlocked(&self) -> Option<Guard<'_, T>> {
+        if self.is_locked() {
+            return None;
+        }
+        debug_assert!(
+            !self.busy.swap(true, Ordering::Acquire),
+            "the engine's state is used twice at once"
+        );
+        Some(Guard {
+            of: self,
+            _lock: None,
+        })
+    }
+
     #[inline]
     pub(super) fn is_locked(&self) -> bool {
         self.lock.is_some()
     }
 }
 
+/// Waits for the lock. A call, so that the way without one stays short.
+#[inline(never)]
+fn take(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<T> Drop for Guard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         debug_assert!(self.of.busy.swap(false, Ordering::Release));
     }

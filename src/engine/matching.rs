@@ -16,6 +16,14 @@ pub(super) struct Posted {
     pub(super) request: RequestId,
 }
 
+impl Posted {
+    /// The request, if it takes `tag`.
+    #[inline(always)]
+    pub(super) fn request_if(&self, tag: i32) -> Option<RequestId> {
+        takes(self.tag, tag).then_some(self.request)
+    }
+}
+
 /// What is known of, or held for, a message that no receive has asked for yet.
 #[derive(Debug)]
 pub(super) enum Payload {
@@ -52,19 +60,27 @@ pub(super) struct Queues {
     stamp: u64,
 }
 
+#[inline(always)]
 fn takes(wanted: Option<i32>, tag: i32) -> bool {
     wanted.is_none_or(|w| w == tag)
 }
 
 impl Queues {
+    #[inline(always)]
     fn source(&mut self, source: usize) -> &mut Source {
         if source >= self.sources.len() {
-            self.sources.resize_with(source + 1, Source::default);
+            self.meet(source);
         }
         &mut self.sources[source]
     }
 
+    #[cold]
+    fn meet(&mut self, source: usize) {
+        self.sources.resize_with(source + 1, Source::default);
+    }
+
     /// Appends a receive; `from` `None` is any source.
+    #[inline(always)]
     pub(super) fn post(&mut self, from: Option<usize>, tag: Option<i32>, request: RequestId) {
         self.stamp += 1;
         let posted = Posted {
@@ -76,6 +92,20 @@ impl Queues {
             Some(source) => self.source(source).posted.push_back(posted),
             None => self.wild.push_back(posted),
         }
+    }
+
+    /// Whether nothing unexpected from `source` is held.
+    #[inline(always)]
+    pub(super) fn none_unexpected(&self, source: usize) -> bool {
+        let source = self.sources.get(source);
+        source.is_none_or(|s| s.unexpected.is_empty())
+    }
+
+    /// The receives that are posted for `source`, where none is from any source.
+    #[inline(always)]
+    pub(super) fn posted_alone(&mut self, source: usize) -> Option<&mut VecDeque<Posted>> {
+        let source = self.sources.get_mut(source)?;
+        self.wild.is_empty().then_some(&mut source.posted)
     }
 
     /// Takes the first posted receive that matches a message.
@@ -96,18 +126,12 @@ impl Queues {
         }
     }
 
-    /// Whether no receive is posted that a message from `source` could match.
-    #[inline]
-    pub(super) fn none_posted(&self, source: usize) -> bool {
-        self.wild.is_empty() && self.sources.get(source).is_none_or(|s| s.posted.is_empty())
-    }
-
-    /// Whether nothing unexpected from `source` is held.
-    #[inline]
-    pub(super) fn none_unexpected(&self, source: usize) -> bool {
-        self.sources
-            .get(source)
-            .is_none_or(|s| s.unexpected.is_empty())
+    /// Whether no receive is posted that a message from `source` could match, and none of its messages is held.
+    #[inline(always)]
+    pub(super) fn is_quiet(&self, source: usize) -> bool {
+        let source = self.sources.get(source);
+        self.wild.is_empty()
+            && source.is_none_or(|s| s.posted.is_empty() && s.unexpected.is_empty())
     }
 
     pub(super) fn add_unexpected(&mut self, envelope: Envelope, from: usize, payload: Payload) {
@@ -236,7 +260,7 @@ impl Contexts {
     }
 
     /// The queues of `context`, made if need be.
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(&mut self, context: u32) -> &mut Queues {
         if self.last.0 != context {
             self.last = (context, self.find_or_make(context));
@@ -244,6 +268,7 @@ impl Contexts {
         &mut self.queues[self.last.1]
     }
 
+    #[inline(never)]
     fn find_or_make(&mut self, context: u32) -> usize {
         if let Some(&at) = self.index.get(&context) {
             return at;

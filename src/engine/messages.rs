@@ -13,19 +13,35 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
+        if self.send_now(comm, to, tag, span, mode, site) {
+            return Ok(());
+        }
+        self.send_generally(comm, to, tag, span.clone(), mode, site)
+    }
+
+    #[inline(never)]
+    fn send_generally(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<()> {
         let mut state = self.enter(site)?;
-        let Some((world, envelope)) = self.address(&mut state, comm, to, tag, span, mode, site)?
+        let Some((world, envelope)) = self.address(&mut state, comm, to, tag, &span, mode, site)?
         else {
             return Ok(());
         };
         if mode != SendMode::Synchronous
             && state.links[world].queue.is_empty()
-            && state.try_eager(world, &envelope, span)
+            && state.try_eager(world, &envelope, &span)
         {
             return Ok(());
         }
         let completed = state.requests.completed;
-        let request = state.start_send(world, envelope, span.clone(), mode, site)?;
+        let request = state.start_send(world, envelope, span, mode, site)?;
         self.leave(state, completed);
         match request {
             None => Ok(()),
@@ -34,7 +50,24 @@ impl Engine {
     }
 
     /// Starts a send. The span's memory must stay as it is until the request is complete.
+    #[inline]
     pub(crate) fn start_send(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<RequestId> {
+        if self.send_now(comm, to, tag, &span, mode, site) {
+            return Ok(RequestId::COMPLETE);
+        }
+        self.start_send_generally(comm, to, tag, span.clone(), mode, site)
+    }
+
+    #[inline(never)]
+    fn start_send_generally(
         &self,
         comm: &Comm,
         to: Peer,
@@ -63,6 +96,21 @@ impl Engine {
         span: &RecvSpan,
         site: Site,
     ) -> Result<Status> {
+        if let Some(status) = self.receive_now(comm, from, tag, span, site) {
+            return Ok(status);
+        }
+        self.receive_generally(comm, from, tag, span.clone(), site)
+    }
+
+    #[inline(never)]
+    fn receive_generally(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
         let mut state = self.enter(site)?;
         if self
             .wanted(&mut state, comm, from, tag, Call::Receive, site)?
@@ -70,22 +118,15 @@ impl Engine {
         {
             return Ok(Status::EMPTY);
         }
-        if let Peer::Rank(rank) = from {
-            let world = comm.world_rank(rank);
-            if !self.state.is_locked() && world != self.rank {
-                if state.progress_is_due() {
-                    drop(state);
-                    self.progress().map_err(|e| e.at(site))?;
-                    state = self.state.get();
-                }
-                if let Some(result) =
-                    state.receive_expected(comm.context(), rank, world, tag, span)?
-                {
-                    return result.map_err(|e| e.at(site));
-                }
+        if state.progress_was_due() {
+            drop(state);
+            self.progress().map_err(|e| e.at(site))?;
+            if let Some(status) = self.receive_now(comm, from, tag, &span, site) {
+                return Ok(status);
             }
+            state = self.state.get();
         }
-        let receive = receive_of(comm, from, tag, span.clone(), site);
+        let receive = receive_of(comm, from, tag, span, site);
         let completed = state.requests.completed;
         let request = state.start_receive(receive)?;
         self.leave(state, completed);
@@ -116,7 +157,23 @@ impl Engine {
     }
 
     /// Posts a receive. The span's memory belongs to the engine until the request is complete.
+    #[inline]
     pub(crate) fn start_receive(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: RecvSpan,
+        site: Site,
+    ) -> Result<RequestId> {
+        match self.post_now(comm, from, tag, &span, site) {
+            Some(request) => Ok(request),
+            None => self.start_receive_generally(comm, from, tag, span.clone(), site),
+        }
+    }
+
+    #[inline(never)]
+    fn start_receive_generally(
         &self,
         comm: &Comm,
         from: Peer,
@@ -178,9 +235,11 @@ impl Engine {
         request: RequestId,
         site: Site,
     ) -> Result<Status> {
+        if let Some(status) = self.wait_for_lane(request).map_err(|e| e.at(site))? {
+            return Ok(status);
+        }
         {
             let mut state = self.enter(site)?;
-            // Most sends are complete before anybody waits for them.
             if let Some(result) = state.requests.take_result(request) {
                 return result.map_err(|e| e.at(site));
             }

@@ -9,8 +9,8 @@
 mod block;
 mod collectives;
 pub(crate) mod comm;
-mod expected;
 mod guarded;
+mod hot;
 mod large;
 mod limit;
 mod matching;
@@ -38,12 +38,11 @@ use crate::model::error::Result;
 use crate::model::{
     COLLECTIVE_CALLS, Call, Envelope, Error, ErrorClass, Schedule, Signature, Site, Status,
 };
-use crate::transport::shm::Arrival;
 use crate::wait::{Turn, Waiter};
 use core::sync::atomic::{AtomicU64, Ordering};
 use guarded::{Guard, Guarded};
 use protocol::{EAGER, EAGER_COST};
-use requests::{Receive, RecvPhase, SendPhase, State as Request};
+use requests::{Receive, RecvPhase, SendPhase, Senders, State as Request};
 use run::Run;
 use state::State;
 use std::sync::Arc;
@@ -315,6 +314,7 @@ impl Engine {
         let leftovers = state.leftovers();
         state.fence();
         state.finalized = true;
+        state.links.iter_mut().for_each(|link| link.grants = 0);
         drop(state);
         let control = self.segment.control();
         control.set_state(self.rank, RankState::Finalized);
@@ -351,7 +351,10 @@ fn rank_of(from: Peer) -> Option<usize> {
 }
 
 fn receive_of(comm: &Comm, from: Peer, tag: Option<i32>, span: RecvSpan, site: Site) -> Receive {
-    let members = comm.members().clone();
+    let senders = match from {
+        Peer::Rank(rank) => Senders::One(comm.world_rank(rank)),
+        _ => Senders::Any(comm.members().clone()),
+    };
     Receive {
         context: comm.context(),
         from,
@@ -360,7 +363,7 @@ fn receive_of(comm: &Comm, from: Peer, tag: Option<i32>, span: RecvSpan, site: S
         phase: RecvPhase::Posted,
         site,
         message: None,
-        members,
+        senders,
         collective: None,
         refused: None,
     }

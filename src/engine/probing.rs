@@ -145,7 +145,7 @@ impl Engine {
             phase: RecvPhase::Posted,
             site,
             message: Some((unexpected.envelope, unexpected.from)),
-            members: Arc::from([]),
+            senders: Senders::One(unexpected.from),
             collective: None,
             refused: None,
         };

@@ -20,7 +20,7 @@ const FLAG_READABLE: u8 = 4;
 pub(super) const FLAG_SINGLE_COPY: u8 = 8;
 
 /// What an eager message costs of the credit, at least: what the receiver needs to hold it.
-pub(super) const EAGER_COST: u64 = 64;
+pub(super) const EAGER_COST: u64 = shm::SMALL as u64;
 /// Eager bytes that may lie unmatched at a receiver for each sender. 64 KiB: what the peers allow; a ring of 256 slots is 16 KiB of it.
 pub(super) const CREDIT: u64 = 64 * 1024;
 
@@ -61,7 +61,7 @@ fn get64(body: &[u8; CONTROL], at: usize) -> u64 {
 }
 
 /// The head of an `EAGER` or `RTS` slot.
-#[inline]
+#[inline(always)]
 pub(super) fn envelope_head(kind: u8, envelope: &Envelope) -> SlotHead {
     let flags =
         if envelope.sync { FLAG_SYNC } else { 0 } | if envelope.ready { FLAG_READY } else { 0 };

@@ -2,7 +2,7 @@
 use super::run::Run;
 use super::{Peer, RecvSpan, RequestId, SendMode, SendSpan};
 use crate::model::error::Result;
-use crate::model::{Envelope, Error, ErrorClass, Signature, Site, Status};
+use crate::model::{Envelope, Error, ErrorClass, Signature, Site, Status, TypeCode};
 use crate::transport::shm::{Passage, StreamRx};
 use core::mem::MaybeUninit;
 
@@ -51,6 +51,12 @@ pub(super) enum RecvPhase {
     },
 }
 
+/// Whose messages a receive takes, in ranks of the world: for the check against departures.
+pub(super) enum Senders {
+    One(usize),
+    Any(super::comm::Members),
+}
+
 pub(super) struct Receive {
     pub(super) context: u32,
     pub(super) from: Peer,
@@ -60,8 +66,7 @@ pub(super) struct Receive {
     pub(super) site: Site,
     /// Once matched: the message, and its sender's world rank.
     pub(super) message: Option<(Envelope, usize)>,
-    /// The communicator's members; for the check against departures.
-    pub(super) members: super::comm::Members,
+    pub(super) senders: Senders,
     /// What a collective's message must carry; `None` for the user's messages.
     pub(super) collective: Option<Signature>,
     /// Why the payload that is coming will not be delivered.
@@ -74,8 +79,47 @@ impl Receive {
     }
 }
 
+/// A posted receive as most are: contiguous items without questions, from one other rank. It needs no room of its own; when it meets anything
+/// but a small message it becomes a [`Receive`].
+#[derive(Clone, Copy)]
+pub(super) struct Plain {
+    pub(super) ptr: *mut u8,
+    pub(super) bytes: usize,
+    pub(super) code: TypeCode,
+    pub(super) period: u32,
+    pub(super) context: u32,
+    /// The sender's rank in the communicator, and in the world.
+    pub(super) source: u32,
+    pub(super) world: u32,
+    pub(super) tag: Option<i32>,
+    pub(super) site: Site,
+}
+
+// SAFETY: as for the `RecvSpan` from which it was made, which is a loan that holds on every thread.
+unsafe impl core::marker::Send for Plain {}
+
+impl Plain {
+    /// The same receive, ready for everything.
+    fn into_receive(self) -> Receive {
+        Receive {
+            context: self.context,
+            from: Peer::Rank(self.source as usize),
+            tag: self.tag,
+            // SAFETY: the loan of the span from which it was made still holds.
+            span: unsafe { RecvSpan::plain(self.ptr, self.bytes, self.code, self.period as usize) },
+            phase: RecvPhase::Posted,
+            site: self.site,
+            message: None,
+            senders: Senders::One(self.world as usize),
+            collective: None,
+            refused: None,
+        }
+    }
+}
+
 pub(super) enum State {
     Free,
+    Plain(Plain),
     Send(Box<Send>),
     Receive(Box<Receive>),
     /// A collective; `None` while its local steps run outside of the engine's state.
@@ -114,40 +158,107 @@ impl Requests {
     }
 
     pub(super) fn add(&mut self, state: State) -> RequestId {
-        match self.free.pop() {
-            Some(index) => {
-                let entry = &mut self.entries[index as usize];
-                entry.state = state;
-                RequestId::new(index, entry.generation)
-            }
-            None => {
-                self.entries.push(Entry {
-                    generation: 0,
-                    state,
-                });
-                RequestId::new(self.entries.len() as u32 - 1, 0)
-            }
-        }
+        self.add_with(|| state)
     }
 
-    /// Adds a receive, in a room that another one has left if there is one.
+    /// As [`Requests::add`], with a state that is made in its place.
+    #[inline(always)]
+    pub(super) fn add_with(&mut self, state: impl FnOnce() -> State) -> RequestId {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.grow(),
+        };
+        let entry = &mut self.entries[index as usize];
+        debug_assert!(matches!(entry.state, State::Free));
+        // Nothing is in a free entry that would have to be dropped.
+        core::mem::forget(core::mem::replace(&mut entry.state, state()));
+        RequestId::new(index, entry.generation)
+    }
+
+    /// One more entry.
+    #[cold]
+    fn grow(&mut self) -> u32 {
+        self.entries.push(Entry {
+            generation: 0,
+            state: State::Free,
+        });
+        // All can be free at once: giving one back needs no memory.
+        self.free.reserve(self.entries.len());
+        self.entries.len() as u32 - 1
+    }
+
+    /// Adds a receive.
     pub(super) fn add_receive(&mut self, receive: Receive) -> RequestId {
-        let receive = match self.spare.pop() {
+        let receive = self.room(receive);
+        self.add(State::Receive(receive))
+    }
+
+    /// A room for a receive: one that another one has left if there is any.
+    fn room(&mut self, receive: Receive) -> Box<Receive> {
+        match self.spare.pop() {
             None => Box::new(receive),
             Some(mut room) => {
                 room.write(receive);
                 // SAFETY: just written; a `MaybeUninit` has the layout of what it may hold.
                 unsafe { Box::from_raw(Box::into_raw(room).cast()) }
             }
-        };
-        self.add(State::Receive(receive))
+        }
+    }
+
+    #[inline(always)]
+    fn entry(&mut self, id: RequestId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(id.index() as usize)?;
+        (entry.generation == id.generation()).then_some(entry)
     }
 
     /// The request's state; `None` for an id that is stale or was never given out.
     pub(super) fn get(&mut self, id: RequestId) -> Option<&mut State> {
-        let entry = self.entries.get_mut(id.index() as usize)?;
-        (entry.generation == id.generation() && !matches!(entry.state, State::Free))
-            .then_some(&mut entry.state)
+        let state = &mut self.entry(id)?.state;
+        (!matches!(state, State::Free)).then_some(state)
+    }
+
+    /// The plain receive that the request still is.
+    pub(super) fn plain(&mut self, id: RequestId) -> Option<&Plain> {
+        match &self.entry(id)?.state {
+            State::Plain(plain) => Some(plain),
+            _ => None,
+        }
+    }
+
+    /// Completes a request that is still a plain receive, if `fill` fills its memory.
+    #[inline(always)]
+    pub(super) fn complete_plain(
+        &mut self,
+        id: RequestId,
+        fill: impl FnOnce(&Plain) -> Option<Status>,
+    ) -> bool {
+        let Some(entry) = self.entry(id) else {
+            return false;
+        };
+        let State::Plain(plain) = &entry.state else {
+            return false;
+        };
+        let Some(status) = fill(plain) else {
+            return false;
+        };
+        // Nothing of a plain receive would have to be dropped.
+        let complete = State::Complete(Ok(status));
+        core::mem::forget(core::mem::replace(&mut entry.state, complete));
+        self.completed += 1;
+        true
+    }
+
+    /// The status of a request that completed without an error, which is then gone.
+    #[inline(always)]
+    pub(super) fn take_status(&mut self, id: RequestId) -> Option<Status> {
+        let entry = self.entry(id)?;
+        let State::Complete(Ok(status)) = entry.state else {
+            return None;
+        };
+        core::mem::forget(core::mem::replace(&mut entry.state, State::Free));
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(id.index());
+        Some(status)
     }
 
     pub(super) fn send(&mut self, id: RequestId) -> Option<&mut Send> {
@@ -157,7 +268,12 @@ impl Requests {
         }
     }
 
+    /// A receive that is not complete; a plain one gets a room of its own by this.
     pub(super) fn receive(&mut self, id: RequestId) -> Option<&mut Receive> {
+        if let Some(&plain) = self.plain(id) {
+            let receive = self.room(plain.into_receive());
+            *self.get(id)? = State::Receive(receive);
+        }
         match self.get(id)? {
             State::Receive(receive) => Some(receive),
             _ => None,
@@ -187,10 +303,7 @@ impl Requests {
     }
 
     pub(super) fn is_complete(&mut self, id: RequestId) -> bool {
-        !matches!(
-            self.get(id),
-            Some(State::Send(_) | State::Receive(_) | State::Run(_) | State::Message(_))
-        )
+        matches!(self.get(id), None | Some(State::Complete(_)))
     }
 
     /// Removes the request and gives its state.

@@ -1,6 +1,6 @@
 //! The schedule runner: starts a round's transfers together, and goes on when all are complete.
 use super::comm::Members;
-use super::requests::{Receive, RecvPhase, State as Request};
+use super::requests::{Receive, RecvPhase, Senders, State as Request};
 use super::state::State;
 use super::{Combine, Comm, Peer, RecvSpan, RequestId, SendMode, SendSpan, StartSchedule};
 use crate::model::error::Result;
@@ -185,7 +185,7 @@ impl State {
                 phase: RecvPhase::Posted,
                 site,
                 message: None,
-                members: run.members.clone(),
+                senders: Senders::One(world),
                 collective: Some(signature),
                 refused: None,
             };

@@ -35,7 +35,7 @@ impl State {
         }
         let head = protocol::envelope_head(EAGER, envelope);
         let link = &mut self.links[to];
-        let Some(tx) = &mut link.tx else { return false };
+        let Some(tx) = link.lane() else { return false };
         let pushed = match span.contiguous_ptr() {
             // SAFETY: the span is lent for the length of the send.
             Some(ptr) if len <= INLINE => unsafe { tx.try_inline_raw(&head, ptr, len) },
@@ -51,6 +51,7 @@ impl State {
         if pushed {
             link.charged += (len as u64).max(EAGER_COST);
             link.sent += 1;
+            link.grant();
             self.notify(to);
         }
         pushed
@@ -124,11 +125,7 @@ impl State {
         };
         let (head, body) = protocol::offer(&envelope, &Offer { send: id, source });
         let link = &mut self.links[to];
-        if !link
-            .tx
-            .as_mut()
-            .is_some_and(|tx| tx.try_inline(&head, &body))
-        {
+        if !link.lane().is_some_and(|tx| tx.try_inline(&head, &body)) {
             if let Some(passage) = passage {
                 let own = &mut self.streams[passage.stream];
                 own.lent = false;
@@ -190,7 +187,7 @@ impl State {
         let span = send.span.clone();
         let head = protocol::addressed(DATA, 0, receive);
         let len = span.len();
-        let Some(tx) = &mut self.links[to].tx else {
+        let Some(tx) = self.links[to].lane() else {
             return Ok(false);
         };
         let pushed = if len <= INLINE {

@@ -3,6 +3,7 @@
 //! The unsafe of copying between user memory and packed bytes is here and nowhere else above the transport.
 use crate::model::datatype::Strided;
 use crate::model::{Basic, Layout, TypeCode};
+use crate::transport::shm::Arrival;
 use crate::transport::shm::cells::Window;
 use crate::transport::shm::copy;
 use crate::transport::shm::way::Way;
@@ -254,6 +255,27 @@ impl RecvSpan {
         }
     }
 
+    /// Room for `bytes` contiguous bytes at `ptr` of items that are not `bool`, with this code and period.
+    ///
+    /// # Safety
+    /// As for [`RecvSpan::contiguous`].
+    #[inline]
+    pub(crate) unsafe fn plain(
+        ptr: *mut u8,
+        bytes: usize,
+        code: TypeCode,
+        period: usize,
+    ) -> RecvSpan {
+        RecvSpan {
+            ptr,
+            bytes,
+            code,
+            period,
+            bools: false,
+            strided: None,
+        }
+    }
+
     /// Room for `count` elements of `layout`, the first at `ptr`.
     ///
     /// # Safety
@@ -339,6 +361,21 @@ impl RecvSpan {
                     core::ptr::copy_nonoverlapping(from.add(done), self.ptr.offset(disp), run)
                 }
             }),
+        }
+    }
+
+    /// Unpacks a message that is no longer than the span.
+    ///
+    /// # Safety
+    /// The loan still holds.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&self, message: &Arrival) {
+        debug_assert!(message.len as usize <= self.bytes);
+        match &self.strided {
+            // SAFETY: the message fits, as the caller has checked, and a lane does not overlap a user's memory.
+            None => unsafe { message.copy_to(self.ptr) },
+            // SAFETY: as above; the message's bytes are in the lane.
+            Some(_) => unsafe { self.unpack(0, message.len as usize, message.payload) },
         }
     }
 

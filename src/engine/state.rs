@@ -1,8 +1,10 @@
 //! The engine's state, and progress: emptying lanes, moving what is queued, pumping streams.
 use super::comm::Members;
 use super::matching::{Contexts, Payload};
-use super::protocol::{self, CONTROL, CTS, DATA, DONE, EAGER, INLINE, RTS, STREAM};
-use super::requests::{RecvPhase, Requests, SendPhase, State as Request};
+use super::protocol::{
+    self, CONTROL, CREDIT, CTS, DATA, DONE, EAGER, EAGER_COST, INLINE, RTS, STREAM,
+};
+use super::requests::{RecvPhase, Requests, SendPhase, Senders, State as Request};
 use super::sites::Sites;
 use super::{RequestId, SendMode, Settings, ThreadLevel};
 use crate::job::Segment;
@@ -43,11 +45,32 @@ pub(super) struct Link {
     /// Messages started towards the peer, and taken from it.
     pub(super) sent: u64,
     pub(super) received: u64,
+    /// So many messages of up to [`EAGER_COST`] bytes may go without a look at queue, slots and credit: that many slots are free, there
+    /// is credit for them, and nothing is queued. Whoever else uses the lane, or queues, takes them back ([`Link::lane`]).
+    pub(super) grants: u32,
     /// Pushed to since the last full fence.
     pub(super) dirty: bool,
     pub(super) wish: super::large::Wish,
     /// How the first staging stream is filled for the peer.
     pub(super) ways: Ways,
+}
+
+impl Link {
+    /// The lane to the peer, for everything but granted messages.
+    #[inline]
+    pub(super) fn lane(&mut self) -> Option<&mut LaneTx> {
+        self.grants = 0;
+        self.tx.as_mut()
+    }
+
+    /// After an eager message: lets the next small ones go without further looks.
+    #[inline]
+    pub(super) fn grant(&mut self) {
+        if let (Some(tx), true) = (&self.tx, self.queue.is_empty()) {
+            let credit = (CREDIT - (self.charged - self.matched).min(CREDIT)) / EAGER_COST;
+            self.grants = credit.min(tx.free_slots()) as u32;
+        }
+    }
 }
 
 /// One of this rank's staging streams.
@@ -103,6 +126,10 @@ pub(super) struct State {
     quick_calls: u32,
 }
 
+fn tag_in_words(tag: Option<i32>) -> String {
+    tag.map_or("any tag".to_string(), |t| format!("tag {t}"))
+}
+
 /// A peer wrote something that no peer of this version writes.
 pub(super) fn corrupt(from: usize, what: &str) -> Error {
     let text = format!(
@@ -127,6 +154,7 @@ impl State {
             matched: 0,
             sent: 0,
             received: 0,
+            grants: 0,
             dirty: false,
             wish: Default::default(),
             ways: Ways::default(),
@@ -171,6 +199,11 @@ impl State {
     #[inline]
     pub(super) fn progress_is_due(&mut self) -> bool {
         self.quick_calls = self.quick_calls.wrapping_add(1);
+        self.progress_was_due()
+    }
+
+    /// What [`State::progress_is_due`] said last.
+    pub(super) fn progress_was_due(&self) -> bool {
         self.quick_calls % QUICK_CALLS == 0
     }
 
@@ -178,11 +211,16 @@ impl State {
     #[inline]
     pub(super) fn notify(&mut self, peer: usize) {
         self.waiter.wake(peer);
-        let link = &mut self.links[peer];
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty.push(peer);
+        if !self.links[peer].dirty {
+            self.mark_dirty(peer);
         }
+    }
+
+    /// `peer` gets a second look after the next full fence.
+    #[cold]
+    pub(super) fn mark_dirty(&mut self, peer: usize) {
+        self.links[peer].dirty = true;
+        self.dirty.push(peer);
     }
 
     /// The full fence and the second look at the sleep words of all that were notified since the last one.
@@ -239,17 +277,20 @@ impl State {
     }
 
     /// Takes what has arrived from `from`, up to a batch.
-    fn drain(&mut self, from: usize) -> Result<bool> {
-        let mut taken = 0;
+    pub(super) fn drain(&mut self, from: usize) -> Result<bool> {
+        let (mut taken, mut published) = (0, false);
         while taken < BATCH {
+            let posted = self.take_posted(from, BATCH - taken);
+            taken += posted.0;
+            published |= posted.1;
             let Some(arrival) = self.links[from].rx.peek()? else {
                 break;
             };
             self.handle(from, &arrival)?;
-            self.links[from].rx.consume();
+            published |= self.links[from].rx.consume(&arrival, 0);
             taken += 1;
         }
-        if taken > 0 {
+        if published {
             // The sender may sleep because its lane was full.
             self.notify(from);
         }
@@ -288,12 +329,7 @@ impl State {
     ) -> Result<()> {
         self.open_lane(to)?;
         let link = &mut self.links[to];
-        if link.queue.is_empty()
-            && link
-                .tx
-                .as_mut()
-                .is_some_and(|tx| tx.try_inline(&head, &body))
-        {
+        if link.queue.is_empty() && link.lane().is_some_and(|tx| tx.try_inline(&head, &body)) {
             self.notify(to);
         } else {
             self.enqueue(to, Queued::Control(head, body));
@@ -302,10 +338,12 @@ impl State {
     }
 
     pub(super) fn enqueue(&mut self, to: usize, what: Queued) {
-        if self.links[to].queue.is_empty() {
+        let link = &mut self.links[to];
+        if link.queue.is_empty() {
             self.backlog.push(to);
         }
-        self.links[to].queue.push_back(what);
+        link.grants = 0;
+        link.queue.push_back(what);
     }
 
     /// Makes sure that the lane to `to` can be written.
@@ -329,8 +367,7 @@ impl State {
                     Queued::Envelope(id) => self.try_envelope(to, *id)?,
                     Queued::Data(id) => self.try_data(to, *id)?,
                     Queued::Control(head, body) => self.links[to]
-                        .tx
-                        .as_mut()
+                        .lane()
                         .is_some_and(|tx| tx.try_inline(head, body)),
                 };
                 if !done {
@@ -418,6 +455,10 @@ impl State {
             Parts(Vec<RequestId>),
         }
         let on = match self.requests.get(id)? {
+            Request::Plain(plain) => On::Rank(
+                plain.world as usize,
+                format!("a receive with {}", tag_in_words(plain.tag)),
+            ),
             Request::Send(send) => match send.phase {
                 SendPhase::Offered
                 | SendPhase::Granted(_)
@@ -438,20 +479,19 @@ impl State {
                 }
             },
             Request::Receive(receive) => {
-                let tag = receive
-                    .tag
-                    .map_or("any tag".to_string(), |t| format!("tag {t}"));
-                match (&receive.phase, &receive.message) {
-                    (RecvPhase::Posted, _) | (_, None) => match receive.from {
-                        super::Peer::Rank(rank) => {
-                            On::Rank(receive.members[rank], format!("a receive with {tag}"))
-                        }
-                        _ => On::Members(
-                            receive.members.clone(),
-                            format!("a receive from any rank with {tag}"),
-                        ),
-                    },
-                    (_, Some((_, from))) => On::Rank(*from, format!("a receive with {tag}")),
+                let tag = tag_in_words(receive.tag);
+                let matched = match receive.phase {
+                    RecvPhase::Posted => None,
+                    _ => receive.message.map(|(_, from)| from),
+                };
+                match (matched, &receive.senders) {
+                    (Some(from), _) | (None, &Senders::One(from)) => {
+                        On::Rank(from, format!("a receive with {tag}"))
+                    }
+                    (None, Senders::Any(members)) => On::Members(
+                        members.clone(),
+                        format!("a receive from any rank with {tag}"),
+                    ),
                 }
             }
             Request::Run(Some(run)) => On::Parts(run.pending().to_vec()),
@@ -513,6 +553,7 @@ impl State {
             let (what, site) = match request {
                 Request::Send(send) => ("send", send.site),
                 Request::Receive(receive) if receive.context & 1 == 0 => ("receive", receive.site),
+                Request::Plain(plain) => ("receive", plain.site),
                 _ => continue,
             };
             texts.push(format!(

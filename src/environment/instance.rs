@@ -4,6 +4,7 @@ use crate::engine::{Engine, ThreadLevel};
 use crate::job::spawn::{Answer, Request};
 use crate::job::{FailureKind, Membership};
 use crate::model::{Error, ErrorClass};
+use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,17 +25,22 @@ pub(crate) struct Instance {
     pub(super) buffered: Mutex<Buffered>,
     /// References that were taken for requests and wait for the next ones; changed only inside an entry, below `Multiple`.
     spare: AtomicUsize,
+    /// Whether references are kept: below `Multiple`, until the end.
+    keeps: AtomicBool,
 }
 
 impl Instance {
     pub(crate) fn new(engine: Engine, home: Home) -> Arc<Instance> {
         let gate = Gate::new(engine.level());
+        // At `Multiple` several threads are inside at once.
+        let keeps = AtomicBool::new(engine.level() != ThreadLevel::Multiple);
         Arc::new(Instance {
             engine,
             gate,
             home,
             buffered: Mutex::default(),
             spare: AtomicUsize::new(0),
+            keeps,
         })
     }
 
@@ -55,9 +61,9 @@ impl Instance {
     }
 
     /// Counts a reference for `reference`, if it may be kept: then the caller must forget it. Called inside an entry.
+    #[inline(always)]
     pub(crate) fn keep(&self) -> bool {
-        // At `Multiple` several threads are inside at once.
-        let kept = self.engine.level() != ThreadLevel::Multiple && !self.gate.is_closed();
+        let kept = self.keeps.load(Ordering::Relaxed);
         if kept {
             let spare = self.spare.load(Ordering::Relaxed);
             self.spare.store(spare + 1, Ordering::Relaxed);
@@ -92,6 +98,7 @@ impl Instance {
     }
 
     /// As `enter`, where there is nothing to say to a thread that may not call.
+    #[inline]
     pub(crate) fn try_enter(&self) -> Option<Entry<'_>> {
         self.gate.enter().ok()
     }
@@ -244,6 +251,7 @@ impl Instance {
     /// After this every call is refused.
     pub(crate) fn close(&self) {
         self.gate.close();
+        self.keeps.store(false, Ordering::Relaxed);
         self.release_spare();
     }
 
@@ -275,6 +283,9 @@ fn sentence(error: &Error) -> String {
 
 /// Who may be in the library, and whether it is still open.
 struct Gate {
+    /// The number of the thread that may pass without a further look: the owner's below `Serialized`, until the gate is closed; else
+    /// [`NOBODY`].
+    pass: AtomicU64,
     level: ThreadLevel,
     owner: u64,
     closed: AtomicBool,
@@ -291,16 +302,30 @@ enum Refused {
 
 impl Gate {
     fn new(level: ThreadLevel) -> Gate {
+        let owner = thread_number();
+        let pass = match level {
+            ThreadLevel::Single | ThreadLevel::Funneled => owner,
+            ThreadLevel::Serialized | ThreadLevel::Multiple => NOBODY,
+        };
         Gate {
+            pass: AtomicU64::new(pass),
             level,
-            owner: thread_number(),
+            owner,
             closed: AtomicBool::new(false),
             inside: AtomicU64::new(0),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self) -> Result<Entry<'_>, Refused> {
+        if NUMBER.get() == self.pass.load(Ordering::Relaxed) {
+            return Ok(Entry(None));
+        }
+        self.look_who_enters()
+    }
+
+    #[inline(never)]
+    fn look_who_enters(&self) -> Result<Entry<'_>, Refused> {
         if self.is_closed() {
             return Err(Refused::Closed);
         }
@@ -332,6 +357,7 @@ impl Gate {
     }
 
     fn close(&self) {
+        self.pass.store(NOBODY, Ordering::Relaxed);
         self.closed.store(true, Ordering::Relaxed);
     }
 }
@@ -349,20 +375,25 @@ impl Drop for Entry<'_> {
     }
 }
 
+thread_local! {
+    /// The calling thread's number; 0 before it was asked for.
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// No thread's number.
+const NOBODY: u64 = u64::MAX;
+
 /// A number that no other thread of this process has or had.
 #[inline]
 pub(crate) fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local! {
-        static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
-    }
-    NUMBER.with(|number| match number.get() {
+    match NUMBER.get() {
         0 => {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            number.get()
+            NUMBER.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            NUMBER.get()
         }
         known => known,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -435,6 +435,7 @@ pub(super) fn to(rank: Rank) -> Peer {
     usize::try_from(rank).map_or(Peer::Null, Peer::Rank)
 }
 
+#[inline]
 #[track_caller]
 fn start<'a, D, Sc, Buf>(
     destination: &D,

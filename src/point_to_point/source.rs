@@ -416,6 +416,7 @@ fn immediate_matched_probe<S: ?Sized + Source>(
     found.map(|message| Message::new(shared, message))
 }
 
+#[inline]
 #[track_caller]
 fn start_receive<'a, S, Sc, Buf>(
     source: &S,

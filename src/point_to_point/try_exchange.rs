@@ -4,11 +4,12 @@ use super::source::from;
 use super::try_source::check_one;
 use super::{Destination, Source, Status, checked_tag};
 use crate::Tag;
-use crate::datatype::room::Place;
-use crate::datatype::{Buffer, BufferMut, Equivalence, span};
+use crate::datatype::span::{self, Kind};
+use crate::datatype::{Buffer, BufferMut, Equivalence};
 use crate::engine::{RecvSpan, SendMode, SendSpan};
 use crate::model::{Error, ErrorClass};
 use crate::topology::communicator::shared_of as shared;
+use core::mem::MaybeUninit;
 use core::panic::Location;
 use std::sync::Arc;
 
@@ -227,14 +228,14 @@ where
     R: Equivalence,
     S: Source,
 {
-    let mut place = Place::<R>::new();
-    let size = place.size();
+    let kind = Kind::of(&R::equivalent_datatype(), Some(size_of::<R>()));
+    let mut value = MaybeUninit::<R>::zeroed();
     // SAFETY: both outlive the exchange.
-    let (send, receive) = unsafe { (span::send(msg), place.span()) };
-    let check = |status| check_one::<R>(call, status, size);
+    let (send, receive) = unsafe { (span::send(msg), kind.recv(value.as_mut_ptr().cast(), 1)) };
+    let check = |status| check_one::<R>(call, status, kind.size());
     let status = exchange(call, destination, tags, &send, source, receive, check)?;
-    // SAFETY: it was received whole.
-    Ok((unsafe { place.value() }, status))
+    // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
+    Ok((unsafe { value.assume_init() }, status))
 }
 
 #[track_caller]

@@ -67,6 +67,7 @@ impl Live {
         self.id.number() as usize
     }
 
+    #[inline]
     #[track_caller]
     pub(crate) fn wait(self) -> Status {
         self.wait_at(Location::caller())
@@ -74,6 +75,7 @@ impl Live {
 
     /// As `wait`, for which errors name `site`: in a destructor the caller's place says nothing.
     #[track_caller]
+    #[inline]
     pub(super) fn wait_at(self, site: Site) -> Status {
         let done = self.done(site);
         self.instance.check(done)
@@ -93,11 +95,15 @@ impl Live {
         done.map_err(|error| self.told("wait", site, error))
     }
 
+    #[inline]
     #[track_caller]
     fn done(&self, site: Site) -> Result<Status, Error> {
         let _entry = self.enter();
-        let status = self.instance.engine().wait(self.id, site)?;
-        Ok(Status::new(status))
+        let engine = self.instance.engine();
+        match engine.take_now(self.id) {
+            Some(status) => Ok(Status::new(status)),
+            None => engine.wait(self.id, site).map(Status::new),
+        }
     }
 
     /// Waits for at most `limit`; `None` if the operation goes on.
@@ -122,6 +128,7 @@ impl Live {
     }
 
     /// Into the library. A caller that is not let in panics with the operation under way, and must not be able to go on: its memory is lent.
+    #[inline]
     #[track_caller]
     fn enter(&self) -> Entry<'_> {
         struct Lent<'l>(&'l Live);
@@ -194,6 +201,7 @@ impl Live {
 }
 
 impl Drop for Live {
+    #[inline]
     fn drop(&mut self) {
         let kept = match self.instance.try_enter() {
             Some(_entry) => self.instance.keep(),

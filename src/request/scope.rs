@@ -48,7 +48,9 @@ pub struct StaticScope;
 
 // SAFETY: nothing goes on beyond 'static.
 unsafe impl Scope<'static> for StaticScope {
+    #[inline]
     fn register(&self) {}
+    #[inline]
     unsafe fn unregister(&self) {}
 }
 
@@ -105,10 +107,12 @@ pub(super) fn abort(text: &str) -> ! {
 
 // SAFETY: dropping the scope with requests registered ends the process, and `scope` drops it before 'a ends.
 unsafe impl<'a> Scope<'a> for &LocalScope<'a> {
+    #[inline]
     fn register(&self) {
         self.requests.set(self.requests.get() + 1);
     }
 
+    #[inline]
     unsafe fn unregister(&self) {
         match self.requests.get().checked_sub(1) {
             Some(left) => self.requests.set(left),

@@ -109,6 +109,16 @@ pub(crate) unsafe fn to_ring(from: *const u8, to: *mut u8, len: usize, way: Way)
     }
 }
 
+/// Copies a payload out of a lane. A call, so that the short way of 8 bytes stays short.
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
+#[inline(never)]
+pub(super) unsafe fn from_lane(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { from_shared(from, to, len) }
+}
+
 /// From here on a copy out of shared memory is a loop of our own: memcpy takes `rep movsb` from a few KiB on, which on Zen 4 halves in speed
 /// where source and target are not equally aligned, and a `Vec` begins 16 bytes after a page (1 MiB through a stream: 110 against 50 us).
 pub(crate) const LOOP_FROM: usize = 4096;

@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// Bytes that travel in the slot itself.
 pub(crate) const INLINE: usize = SLOT_INLINE;
+/// The longest message whose way is the shortest: what counts as many eager bytes as an empty one does.
+pub(crate) const SMALL: usize = 64;
+const _: () = assert!(SMALL <= INLINE);
 /// Of these, those in the line of the header.
 const FIRST_LINE: usize = 32;
 /// Bytes of a slot's body that the engine's own messages use.
@@ -38,12 +41,18 @@ pub(crate) struct SlotHead {
     pub(crate) code: u64,
 }
 
+/// The first word of a slot whose message is there.
+#[derive(Clone, Copy)]
+pub(crate) struct FirstWord(u64);
+
 /// The message in the slot that a receiver expects next. It stays there until [`LaneRx::consume`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) head: SlotHead,
     /// Bytes at `payload`; at most [`EAGER_MAX`].
     pub(crate) len: u16,
+    /// The first position of the byte ring after it.
+    ring_after: u64,
     /// Inside the segment. Copy it before interpreting it: a faulty sender may still write there.
     pub(crate) payload: *const u8,
 }
@@ -55,6 +64,25 @@ impl Arrival {
         assert!(self.len as usize <= INLINE);
         // SAFETY: the payload of such a message is a slot's body, which is INLINE bytes of the segment; they are copied before use.
         unsafe { self.payload.cast::<[u8; CONTROL]>().read_unaligned() }
+    }
+
+    /// Copies the payload.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `len` bytes, and outside of the segment.
+    #[inline(always)]
+    pub(crate) unsafe fn copy_to(&self, to: *mut u8) {
+        let len = self.len as usize;
+        if len == 8 {
+            // SAFETY: the caller's promise; `peek` checked that `len` bytes at `payload` are inside the segment.
+            unsafe {
+                let word = self.payload.cast::<u64>().read_unaligned();
+                to.cast::<u64>().write_unaligned(word);
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { copy::from_lane(self.payload, to, len) }
+        }
     }
 
     /// A copy of the payload.
@@ -86,7 +114,7 @@ fn sequence<M: LaneMemory>(position: u64) -> u32 {
 /// Where a span of `len` bytes begins and ends if `from` is the first unused position of the byte ring: a span is contiguous, so one
 /// that would cross the ring's end begins at its start. Both ends compute this alike, so no position travels.
 #[inline(always)]
-fn place<M: LaneMemory>(from: u64, len: usize) -> (u64, u64) {
+fn span_at<M: LaneMemory>(from: u64, len: usize) -> (u64, u64) {
     let size = (len as u64).next_multiple_of(SPAN);
     let at = from % M::RING as u64;
     let begin = if at + size > M::RING as u64 {
@@ -166,34 +194,69 @@ impl<M: LaneMemory> Tx<M> {
         ptr: *const u8,
         len: usize,
     ) -> bool {
-        debug_assert!(len <= INLINE);
-        let len = if len <= INLINE { len } else { INLINE };
         if !self.has_slot() {
             return false;
         }
-        let slot = self.next as usize & (M::SLOTS - 1);
+        // SAFETY: the caller's promise; a slot is free.
+        unsafe { self.push(head, ptr, len) };
+        true
+    }
+
+    /// Slots that are known to be free.
+    #[inline]
+    pub(crate) fn free_slots(&self) -> u64 {
+        M::SLOTS as u64 - (self.next - self.freed)
+    }
+
+    /// Sends the `len` <= [`INLINE`] bytes at `ptr` in a slot that is known to be free.
+    ///
+    /// # Safety
+    /// `ptr` is valid for reading `len` bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn push(&mut self, head: &SlotHead, ptr: *const u8, len: usize) {
+        debug_assert!(len <= INLINE && self.free_slots() > 0);
+        if len == 8 {
+            // SAFETY: the caller's promise.
+            let word = unsafe { ptr.cast::<u64>().read_unaligned() };
+            self.memory.slot(self.place())[BODY].store(word, Relaxed);
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.write_body(ptr, if len <= INLINE { len } else { INLINE }) };
+        }
+        self.publish_slot(head, len);
+    }
+
+    /// The slot of the next message.
+    #[inline(always)]
+    fn place(&self) -> usize {
+        self.next as usize & (M::SLOTS - 1)
+    }
+
+    /// Writes the next message's body of any length. A call, so that the way of 8 bytes stays short.
+    ///
+    /// # Safety
+    /// `ptr` is valid for reading `len` <= [`INLINE`] bytes.
+    #[inline(never)]
+    unsafe fn write_body(&self, ptr: *const u8, len: usize) {
+        let slot = &self.memory.slot(self.place())[BODY..];
+        let words = len.div_ceil(8);
         if len <= FIRST_LINE {
             // SAFETY: the caller's promise; `len` is at most 32.
             let body = unsafe { copy::up_to_32(ptr, len) };
-            for (i, word) in body.iter().enumerate().take(len.div_ceil(8)) {
-                self.memory.word(slot, BODY + i).store(*word, Relaxed);
+            for (place, word) in slot.iter().zip(body).take(words) {
+                place.store(word, Relaxed);
             }
-        } else {
-            let words = len.div_ceil(8);
-            // The second line first: then the first one is written in one go, and the receiver that polls it takes it away but once.
-            for i in (FIRST_LINE / 8..words - 1).chain(0..FIRST_LINE / 8) {
-                // SAFETY: the caller's promise; word `i` is not the last, so it lies whole inside `len` bytes.
-                let word = unsafe { ptr.cast::<u64>().add(i).read_unaligned() };
-                self.memory.word(slot, BODY + i).store(word, Relaxed);
-            }
-            // SAFETY: the caller's promise; `len` is above 8.
-            let last = unsafe { copy::last_word(ptr, len) };
-            self.memory
-                .word(slot, BODY + words - 1)
-                .store(last, Relaxed);
+            return;
         }
-        self.publish_slot(slot, head, len);
-        true
+        // The second line first: then the first one is written in one go, and the receiver that polls it takes it away but once.
+        for i in (FIRST_LINE / 8..words - 1).chain(0..FIRST_LINE / 8) {
+            // SAFETY: the caller's promise; word `i` is not the last, so it lies whole inside `len` bytes.
+            let word = unsafe { ptr.cast::<u64>().add(i).read_unaligned() };
+            slot[i].store(word, Relaxed);
+        }
+        // SAFETY: the caller's promise; `len` is above 8.
+        let last = unsafe { copy::last_word(ptr, len) };
+        slot[words - 1].store(last, Relaxed);
     }
 
     /// Sends a message of `len` bytes, [`INLINE`] < `len` <= [`EAGER_MAX`], that `fill` writes to the given place. `false`: no room now, and
@@ -209,7 +272,7 @@ impl<M: LaneMemory> Tx<M> {
         if !self.has_slot() {
             return false;
         }
-        let (begin, end) = place::<M>(self.ring, len);
+        let (begin, end) = span_at::<M>(self.ring, len);
         if end - self.ring_freed > M::RING as u64 {
             self.refresh();
             if end - self.ring_freed > M::RING as u64 {
@@ -219,7 +282,7 @@ impl<M: LaneMemory> Tx<M> {
         self.memory
             .fill((begin % M::RING as u64) as usize, len, fill);
         self.ring = end;
-        self.publish_slot(self.next as usize & (M::SLOTS - 1), head, len);
+        self.publish_slot(head, len);
         true
     }
 
@@ -271,20 +334,15 @@ impl<M: LaneMemory> Tx<M> {
 
     /// Writes the header, the word with the flag last.
     #[inline(always)]
-    fn publish_slot(&mut self, slot: usize, head: &SlotHead, len: usize) {
+    fn publish_slot(&mut self, head: &SlotHead, len: usize) {
         let pair = |low: u32, high: u32| low as u64 | (high as u64) << 32;
-        let memory = &self.memory;
-        memory
-            .word(slot, 1)
-            .store(pair(head.context, head.tag as u32), Relaxed);
-        memory
-            .word(slot, 2)
-            .store(pair(head.site, head.source), Relaxed);
-        memory.word(slot, 3).store(head.code, Relaxed);
+        let first = first_word(sequence::<M>(self.next), len, head);
+        let slot = self.memory.slot(self.place());
+        slot[1].store(pair(head.context, head.tag as u32), Relaxed);
+        slot[2].store(pair(head.site, head.source), Relaxed);
+        slot[3].store(head.code, Relaxed);
         // Release: pairs with the Acquire in `Rx::peek`; header, body and ring span are written before.
-        memory
-            .word(slot, 0)
-            .store(first_word(sequence::<M>(self.next), len, head), Release);
+        slot[0].store(first, Release);
         self.next += 1;
     }
 }
@@ -296,8 +354,6 @@ pub(crate) struct Rx<M> {
     next: u64,
     /// The first position of the byte ring after the spans consumed.
     ring: u64,
-    /// The same after the message that was peeked at.
-    ring_after: u64,
     matched: u64,
     /// The values in the credit line.
     published: u64,
@@ -326,7 +382,6 @@ impl<M: LaneMemory> Rx<M> {
             memory,
             next: 0,
             ring: 0,
-            ring_after: 0,
             matched: 0,
             published: 0,
             ring_published: 0,
@@ -336,19 +391,65 @@ impl<M: LaneMemory> Rx<M> {
         }
     }
 
+    /// The slot of the next message.
+    #[inline(always)]
+    fn place(&self) -> usize {
+        self.next as usize & (M::SLOTS - 1)
+    }
+
+    /// The first word of the next message, if it is there. Looks at one line.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> Option<FirstWord> {
+        // Acquire: pairs with the Release in `Tx::publish_slot`.
+        let first = self.memory.slot(self.place())[0].load(Acquire);
+        ((first >> 32) as u32 == sequence::<M>(self.next)).then_some(FirstWord(first))
+    }
+
+    /// The message whose first word was seen, if it is whole in its slot. What is longer is for [`Rx::peek`].
+    #[inline(always)]
+    pub(crate) fn short(&self, FirstWord(first): FirstWord) -> Option<Arrival> {
+        let len = (first >> 16) as u16;
+        (len as usize <= INLINE).then(|| Arrival {
+            head: self.head(first),
+            len,
+            ring_after: self.ring,
+            payload: self.memory.body(self.place()),
+        })
+    }
+
+    #[inline(always)]
+    fn head(&self, first: u64) -> SlotHead {
+        let slot = self.memory.slot(self.place());
+        let second = slot[1].load(Relaxed);
+        let third = slot[2].load(Relaxed);
+        SlotHead {
+            kind: first as u8,
+            flags: (first >> 8) as u8,
+            context: second as u32,
+            tag: (second >> 32) as i32,
+            site: third as u32,
+            source: (third >> 32) as u32,
+            code: slot[3].load(Relaxed),
+        }
+    }
+
+    /// While the next message is not there. Should it come through the ring, its first line is then on its way together with the slot's
+    /// (measured for one line of it: 74 ns instead of 96).
+    #[inline(always)]
+    pub(crate) fn prefetch_span(&self) {
+        copy::prefetch(self.memory.span((self.ring % M::RING as u64) as usize, 0));
+    }
+
     /// The next message, if it is there. Looks at one line.
     #[inline]
-    pub(crate) fn peek(&mut self) -> Result<Option<Arrival>> {
-        let slot = self.next as usize & (M::SLOTS - 1);
+    pub(crate) fn peek(&self) -> Result<Option<Arrival>> {
         let expected = sequence::<M>(self.next);
         // Acquire: pairs with the Release in `Tx::publish_slot`.
-        let first = self.memory.word(slot, 0).load(Acquire);
+        let first = self.memory.slot(self.place())[0].load(Acquire);
         let found = (first >> 32) as u32;
         if found != expected {
             if found == expected.wrapping_sub(1) {
-                // Should the message come through the ring, its first line is then on its way together with the slot's (measured for
-                // one line of it: 74 ns instead of 96).
-                copy::prefetch(self.memory.span((self.ring % M::RING as u64) as usize, 0));
+                self.prefetch_span();
                 return Ok(None);
             }
             return Err(self.strange("a slot's sequence number"));
@@ -357,40 +458,36 @@ impl<M: LaneMemory> Rx<M> {
         if len as usize > EAGER_MAX.min(M::RING / 2) {
             return Err(self.strange("a message's length"));
         }
-        let second = self.memory.word(slot, 1).load(Relaxed);
-        let third = self.memory.word(slot, 2).load(Relaxed);
-        let head = SlotHead {
-            kind: first as u8,
-            flags: (first >> 8) as u8,
-            context: second as u32,
-            tag: (second >> 32) as i32,
-            site: third as u32,
-            source: (third >> 32) as u32,
-            code: self.memory.word(slot, 3).load(Relaxed),
-        };
-        let payload = if len as usize <= INLINE {
-            self.ring_after = self.ring;
-            self.memory.body(slot)
+        let (ring_after, payload) = if len as usize <= INLINE {
+            (self.ring, self.memory.body(self.place()))
         } else {
-            let (begin, end) = place::<M>(self.ring, len as usize);
-            self.ring_after = end;
-            self.memory
-                .span((begin % M::RING as u64) as usize, len as usize)
+            let (begin, end) = span_at::<M>(self.ring, len as usize);
+            let at = (begin % M::RING as u64) as usize;
+            (end, self.memory.span(at, len as usize))
         };
-        Ok(Some(Arrival { head, len, payload }))
+        Ok(Some(Arrival {
+            head: self.head(first),
+            len,
+            ring_after,
+            payload,
+        }))
     }
 
-    /// Frees the slot and the span of the message that `peek` gave last.
-    #[inline]
-    pub(crate) fn consume(&mut self) {
+    /// Frees the slot and the span of the next message, which was looked at, and counts `matched` eager bytes. Tells whether the sender can
+    /// see it now.
+    #[inline(always)]
+    pub(crate) fn consume(&mut self, arrival: &Arrival, matched: u64) -> bool {
         self.next += 1;
-        self.ring = self.ring_after;
-        // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet.
-        if self.next - self.published >= M::SLOTS as u64 / 4
-            || self.ring - self.ring_published >= M::RING as u64 / 4
-        {
+        self.matched += matched;
+        self.ring = arrival.ring_after;
+        // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet. What is matched
+        // as it is consumed uses up slots or ring at least as fast as credit.
+        let due = self.next - self.published >= M::SLOTS as u64 / 4
+            || self.ring - self.ring_published >= M::RING as u64 / 4;
+        if due {
             self.publish();
         }
+        due
     }
 
     /// Counts eager bytes whose message has been matched.
@@ -403,7 +500,7 @@ impl<M: LaneMemory> Rx<M> {
     }
 
     /// Tells the sender all credit now: before sleeping, or when a sender may be starving. Writes nothing if it knows already.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn publish(&mut self) {
         // Release: pairs with the Acquire in `Tx::refresh` and `Tx::matched_bytes`; our reads of the freed places come before.
         if self.next != self.published {

@@ -54,8 +54,8 @@ impl LaneMemory for LoomLane {
     const SLOTS: usize = SLOTS;
     const RING: usize = 2 * SPAN;
 
-    fn word(&self, slot: usize, word: usize) -> &AtomicU64 {
-        &self.0.words[slot][word]
+    fn slot(&self, slot: usize) -> &[AtomicU64; SLOT_WORDS] {
+        &self.0.words[slot]
     }
 
     fn credit(&self, which: Credit) -> &AtomicU64 {
@@ -114,9 +114,9 @@ fn loom_lane_slots_are_reused_in_order() {
             };
             assert_eq!((arrival.head, arrival.len), (head(message), 8));
             let slot = message as usize % SLOTS;
-            let body = LaneMemory::word(&memory, slot, BODY).load(Ordering::Relaxed);
+            let body = LaneMemory::slot(&memory, slot)[BODY].load(Ordering::Relaxed);
             assert_eq!(body, message + 10);
-            rx.consume();
+            rx.consume(&arrival, 0);
         }
         assert!(rx.peek().unwrap().is_none());
         sender.join().unwrap();
@@ -156,8 +156,7 @@ fn loom_lane_spans_are_reused_in_order() {
                 memory.read(arrival.payload as usize)[..LONG],
                 [message as u8 + 1; LONG]
             );
-            rx.consume();
-            rx.add_matched(LONG as u64);
+            rx.consume(&arrival, LONG as u64);
         }
         rx.publish();
         let mut tx = sender.join().unwrap();

@@ -46,8 +46,8 @@ pub(crate) trait LaneMemory {
     /// Bytes of the byte ring; a power of two and at least twice the longest span.
     const RING: usize;
 
-    /// Word `word` of slot `slot` (below `SLOTS`).
-    fn word(&self, slot: usize, word: usize) -> &Self::Word;
+    /// The words of slot `slot` (below `SLOTS`).
+    fn slot(&self, slot: usize) -> &[Self::Word; SLOT_WORDS];
 
     fn credit(&self, which: Credit) -> &Self::Word;
 
@@ -100,11 +100,11 @@ impl LaneMemory for SegmentLane {
     const RING: usize = LANE_RING;
 
     #[inline(always)]
-    fn word(&self, slot: usize, word: usize) -> &AtomicU64 {
-        debug_assert!(slot < LANE_SLOTS && word < SLOT_WORDS);
+    fn slot(&self, slot: usize) -> &[AtomicU64; SLOT_WORDS] {
+        debug_assert!(slot < LANE_SLOTS);
         // SAFETY: the callers mask `slot`, so it lies in the range that `new` checked; slots are aligned to their size, and every access to
         // them while they are shared is atomic or a raw copy of a published body.
-        unsafe { &(*self.slots.add(slot))[word] }
+        unsafe { &*self.slots.add(slot) }
     }
 
     #[inline(always)]
@@ -123,7 +123,7 @@ impl LaneMemory for SegmentLane {
     #[inline(always)]
     fn fill(&self, at: usize, len: usize, fill: impl FnOnce(*mut u8)) {
         debug_assert!(at + len <= LANE_RING);
-        // SAFETY: `place` keeps spans inside the ring, whose range `new` checked.
+        // SAFETY: `span_at` keeps spans inside the ring, whose range `new` checked.
         fill(unsafe { self.ring.add(at) });
     }
 

@@ -58,8 +58,7 @@ fn try_take(rx: &mut LaneRx, message: u64, len: usize) -> bool {
     // SAFETY: a peeked payload has `len` bytes until it is consumed.
     unsafe { std::ptr::copy_nonoverlapping(arrival.payload, got.as_mut_ptr(), len) };
     assert_eq!(got, bytes(message, len));
-    rx.consume();
-    rx.add_matched(len as u64);
+    rx.consume(&arrival, len as u64);
     true
 }
 
@@ -177,8 +176,7 @@ proptest! {
                         let at = arrival.payload as usize;
                         prop_assert!(arrival.len as usize <= EAGER_MAX);
                         prop_assert!(at >= inside && at + arrival.len as usize <= inside + map.total());
-                        rx.consume();
-                        rx.add_matched(arrival.len as u64);
+                        rx.consume(&arrival, arrival.len as u64);
                     }
                     Err(error) => {
                         prop_assert_eq!(error.class(), ErrorClass::Corrupt);

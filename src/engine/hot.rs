@@ -1,0 +1,262 @@
+//! The way of a small message on which nothing stands: one look at a link, one line, one copy.
+//!
+//! Each function here does the whole of a call, or has done nothing when it says so; then its caller takes the general way, which knows
+//! every case and finds every error. benches/counting.rs counts their instructions.
+use super::requests::Plain;
+use super::*;
+use crate::model::TypeCode;
+use crate::transport::shm::lane::FirstWord;
+use crate::transport::shm::{LaneRx, SMALL};
+
+impl Engine {
+    /// Sends a small message now, if nothing stands in its way.
+    #[inline(always)]
+    pub(super) fn send_now(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> bool {
+        let (Peer::Rank(rank), Some(ptr)) = (to, span.contiguous_ptr()) else {
+            return false;
+        };
+        if span.len() > SMALL || tag < 0 || mode == SendMode::Synchronous {
+            return false;
+        }
+        let Some(&world) = comm.members().get(rank) else {
+            return false;
+        };
+        let Some(mut state) = self.state.get_unlocked() else {
+            return false;
+        };
+        let state = &mut *state;
+        let Some(link) = state.links.get_mut(world) else {
+            return false;
+        };
+        let Some(tx) = link.tx.as_mut().filter(|_| link.grants > 0) else {
+            return false;
+        };
+        let site_id = state.sites.id(&self.segment, self.rank, site);
+        note_call(&self.last_call, Call::Send as u32, site_id);
+        let envelope = Envelope {
+            context: comm.context(),
+            source: comm.rank() as u32,
+            tag,
+            bytes: span.len() as u64,
+            code: span.code(),
+            site: site_id,
+            sync: false,
+            ready: mode == SendMode::Ready,
+        };
+        let head = protocol::envelope_head(EAGER, &envelope);
+        // SAFETY: the span is lent for the length of the call, and its length was checked; a grant is a free slot.
+        unsafe { tx.push(&head, ptr, span.len()) };
+        link.grants -= 1;
+        link.charged += EAGER_COST;
+        link.sent += 1;
+        state.waiter.wake(world);
+        if !link.dirty {
+            state.mark_dirty(world);
+        }
+        true
+    }
+
+    /// Receives the next message of the lane, if it is there or comes soon, and is what is wanted, and nothing else could match it.
+    #[inline(always)]
+    pub(super) fn receive_now(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Option<Status> {
+        let Peer::Rank(rank) = from else { return None };
+        let &world = comm.members().get(rank)?;
+        if tag.is_some_and(|tag| tag < 0) || span.has_bools() || world == self.rank {
+            return None;
+        }
+        let mut state = self.state.get_unlocked()?;
+        let state = &mut *state;
+        if state.finalized || state.progress_is_due() {
+            return None;
+        }
+        let context = comm.context();
+        if !state.contexts.of(context).is_quiet(rank) {
+            return None;
+        }
+        let site_id = state.sites.id(&self.segment, self.rank, site);
+        note_call(&self.last_call, Call::Receive as u32, site_id);
+        let link = state.links.get_mut(world)?;
+        let first = match link.rx.first() {
+            Some(first) => first,
+            None => await_soon(&link.rx, &state.waiter)?,
+        };
+        let arrival = match link.rx.short(first) {
+            Some(arrival) => arrival,
+            None => link.rx.peek().ok()??,
+        };
+        let (head, len) = (&arrival.head, arrival.len as usize);
+        if head.kind != EAGER
+            || head.context != context
+            || tag.is_some_and(|tag| tag != head.tag)
+            || len > span.len()
+            || !TypeCode(head.code).goes_with(span.code())
+        {
+            return None;
+        }
+        // SAFETY: the length was checked, the bytes are in the lane, and the span is lent for the length of the call.
+        unsafe { span.take(&arrival) };
+        let tag = head.tag;
+        link.received += 1;
+        if link.rx.consume(&arrival, (len as u64).max(EAGER_COST)) {
+            state.notify(world);
+        }
+        Some(Status {
+            source: Some(rank),
+            tag: Some(tag),
+            bytes: len as u64,
+            cancelled: false,
+        })
+    }
+
+    /// Posts a receive of plain items from one rank, where nothing that it could take is held.
+    #[inline(always)]
+    pub(super) fn post_now(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Option<RequestId> {
+        let Peer::Rank(rank) = from else { return None };
+        let &world = comm.members().get(rank)?;
+        if tag.is_some_and(|tag| tag < 0) || span.has_bools() || world == self.rank {
+            return None;
+        }
+        let ptr = span.contiguous_ptr()?;
+        let mut state = self.state.get_unlocked()?;
+        let state = &mut *state;
+        if state.finalized {
+            return None;
+        }
+        let queues = state.contexts.of(comm.context());
+        if !queues.none_unexpected(rank) {
+            return None;
+        }
+        let id = state.requests.add_with(|| {
+            Request::Plain(Plain {
+                ptr,
+                bytes: span.len(),
+                code: span.code(),
+                period: span.period() as u32,
+                context: comm.context(),
+                source: rank as u32,
+                world: world as u32,
+                tag,
+                site,
+            })
+        });
+        queues.post(Some(rank), tag, id);
+        let site_id = state.sites.id(&self.segment, self.rank, site);
+        note_call(&self.last_call, Call::Receive as u32, site_id);
+        Some(id)
+    }
+
+    /// The status of a request that has completed without an error; then it is gone.
+    #[inline(always)]
+    pub(crate) fn take_now(&self, request: RequestId) -> Option<Status> {
+        if request == RequestId::COMPLETE {
+            return Some(Status::EMPTY);
+        }
+        let mut state = self.state.get_unlocked()?;
+        if state.finalized {
+            return None;
+        }
+        state.requests.take_status(request)
+    }
+
+    /// As [`Engine::take_now`], after a look at the lane from which the message of a plain receive comes.
+    pub(super) fn wait_for_lane(&self, request: RequestId) -> Result<Option<Status>> {
+        let Some(mut state) = self.state.get_unlocked() else {
+            return Ok(None);
+        };
+        let from = state.requests.plain(request).map(|plain| plain.world);
+        match from {
+            Some(world) if !state.finalized && !state.progress_is_due() => {
+                state.drain(world as usize)?;
+                Ok(state.requests.take_status(request))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Polls the lane alone for a few flights of a message.
+#[inline(always)]
+fn await_soon(rx: &LaneRx, waiter: &Waiter) -> Option<FirstWord> {
+    // Counting the ranks awake reads two shared lines; a message that is there already need not wait for that.
+    let mut left = waiter.first_polls();
+    while left > 0 {
+        if let Some(first) = rx.first() {
+            return Some(first);
+        }
+        rx.prefetch_span();
+        left -= 1;
+    }
+    None
+}
+
+impl State {
+    /// Copies messages at the head of the lane, up to `limit`, to the plain receives that are the first ones posted for their source, as long
+    /// as they go there without any question. How many, and whether the sender can see it.
+    #[inline(always)]
+    pub(super) fn take_posted(&mut self, from: usize, limit: usize) -> (usize, bool) {
+        let (mut taken, mut published) = (0, false);
+        let link = &mut self.links[from];
+        while taken < limit {
+            let Some(arrival) = link.rx.first().and_then(|first| link.rx.short(first)) else {
+                break;
+            };
+            let (head, len) = (&arrival.head, arrival.len as usize);
+            if head.kind != EAGER {
+                break;
+            }
+            let queues = self.contexts.of(head.context);
+            let Some(posted) = queues.posted_alone(head.source as usize) else {
+                break;
+            };
+            let Some(request) = posted.front().and_then(|p| p.request_if(head.tag)) else {
+                break;
+            };
+            let filled = self.requests.complete_plain(request, |plain| {
+                if plain.world as usize != from
+                    || len > plain.bytes
+                    || !TypeCode(head.code).goes_with(plain.code)
+                {
+                    return None;
+                }
+                // SAFETY: the length was checked, the bytes are in the lane, and the memory is lent until the request is complete.
+                unsafe { arrival.copy_to(plain.ptr) };
+                Some(Status {
+                    source: Some(plain.source as usize),
+                    tag: Some(head.tag),
+                    bytes: len as u64,
+                    cancelled: false,
+                })
+            });
+            if !filled {
+                break;
+            }
+            posted.pop_front();
+            link.received += 1;
+            published |= link.rx.consume(&arrival, (len as u64).max(EAGER_COST));
+            taken += 1;
+        }
+        (taken, published)
+    }
+}
