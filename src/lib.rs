@@ -85,7 +85,7 @@ pub mod prelude {
     //! world.this_process().send(&5); // of `traits`
     //! assert!(world.any_process().try_receive::<i32>().is_ok());
     //! ```
-    pub use crate::collective::{TryCollectives, TryRoot};
+    pub use crate::collective::{TryCollectives, TryRoot, TryValueCollectives, ValueCollectives};
     pub use crate::point_to_point::{TryDestination, TrySource};
     pub use crate::traits::*;
 }

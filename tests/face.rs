@@ -9,4 +9,5 @@ mod face {
     mod sentences;
     mod sequences;
     mod threads;
+    mod values;
 }

@@ -66,18 +66,27 @@ impl Asked<'_> {
 
     /// The root, for the root's form of a call.
     pub(super) fn at_root(&self) -> Result<usize, Error> {
-        at_root(self.shared, self.root(), self.call)
+        at_root(self.shared, self.root()?, self.call)
     }
 
     /// The root, for the form of a call that the others make.
     pub(super) fn not_at_root(&self) -> Result<usize, Error> {
-        not_at_root(self.shared, self.root(), self.call)
+        not_at_root(self.shared, self.root()?, self.call)
     }
 
     /// The root.
-    pub(super) fn root(&self) -> usize {
-        // A process's rank was checked when it was made; what is negative is refused with the arguments.
-        self.root.unwrap_or(-1) as usize
+    pub(super) fn root(&self) -> Result<usize, Error> {
+        let (root, size) = (self.root.unwrap_or(-1), self.size());
+        match usize::try_from(root) {
+            Ok(root) if root < size => Ok(root),
+            _ => Err(Error::new(
+                ErrorClass::Root,
+                format!(
+                    "{} was asked for root {root} of a communicator of {size}; ranks are 0 to size - 1",
+                    self.call
+                ),
+            )),
+        }
     }
 }
 

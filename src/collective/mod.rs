@@ -19,6 +19,17 @@
 //! });
 //! ```
 //!
+//! Without an `if` for the root, and with values instead of buffers, the same is a call of [`ValueCollectives`], in the [prelude](crate::prelude):
+//!
+//! ```
+//! use tercio::prelude::*;
+//! tercio::testing::ranks(4, |world| {
+//!     if let Some(squares) = world.gather(0, &(world.rank() * world.rank())) {
+//!         assert_eq!(squares, [0, 1, 4, 9]);
+//!     }
+//! });
+//! ```
+//!
 //! Processes that call differently (another collective, root, operation, type or length) end the job, and are told which calls they made.
 //!
 //! This folder makes calls of coll/ of buffers; how the data moves is its business.
@@ -27,11 +38,14 @@ mod all;
 mod call;
 mod integers;
 mod operation;
+mod parts;
 mod root;
 mod spawn;
 mod try_all;
 mod try_root;
+mod try_values;
 mod user;
+mod values;
 
 pub use all::CommunicatorCollectives;
 pub use operation::{Operation, SystemOperation};
@@ -39,7 +53,9 @@ pub use root::Root;
 pub use spawn::MpiError;
 pub use try_all::TryCollectives;
 pub use try_root::TryRoot;
+pub use try_values::TryValueCollectives;
 pub use user::{UnsafeUserFunction, UnsafeUserOperation, UserOperation};
+pub use values::ValueCollectives;
 
 pub mod traits {
     //! The traits of this module.

@@ -42,7 +42,7 @@ pub trait TryRoot: Root {
             "broadcast_into",
             Some(self.root_rank()),
             |asked| {
-                let root = asked.root();
+                let root = asked.root()?;
                 // SAFETY: borrowed until the blocking call returns.
                 let span = unsafe { span::recv(buffer) };
                 asked.run(Call::Broadcast { root, span: &span })

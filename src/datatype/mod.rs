@@ -19,6 +19,7 @@ mod equivalence;
 mod handle;
 pub(crate) mod pack;
 pub(crate) mod partition;
+pub(crate) mod room;
 pub(crate) mod span;
 mod user;
 mod view;

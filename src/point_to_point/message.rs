@@ -1,6 +1,7 @@
 //! Messages that a matched probe took out of matching.
 use super::Status;
 use super::try_source::check_one;
+use crate::datatype::room::{Place, Room};
 use crate::datatype::span::{self, Kind};
 use crate::datatype::{BufferMut, Equivalence};
 use crate::engine::{MatchedMessage, RecvSpan};
@@ -9,7 +10,6 @@ use crate::model::{Error, ErrorClass, Site};
 use crate::raw::AsRaw;
 use crate::request::{Live, Request, Scope};
 use crate::topology::shared::Shared;
-use core::mem::MaybeUninit;
 use core::panic::Location;
 use std::sync::Arc;
 
@@ -95,15 +95,13 @@ impl Message {
     #[track_caller]
     fn receive_one<Msg: Equivalence>(&mut self) -> Result<(Msg, Status), Error> {
         let call = "matched_receive";
-        let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
-        let mut value = MaybeUninit::<Msg>::zeroed();
-        // SAFETY: `value` outlives the call.
-        let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
-        let status = self.receive(call, span, |status| {
-            check_one::<Msg>(call, status, kind.size())
-        })?;
-        // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
-        Ok((unsafe { value.assume_init() }, status))
+        let mut place = Place::<Msg>::new();
+        let size = place.size();
+        // SAFETY: it stays here until the call is over.
+        let span = unsafe { place.span() };
+        let status = self.receive(call, span, |status| check_one::<Msg>(call, status, size))?;
+        // SAFETY: it was received whole.
+        Ok((unsafe { place.value() }, status))
     }
 
     /// Receives it into a buffer.
@@ -130,7 +128,6 @@ impl Message {
     ) -> Result<(Vec<Msg>, Status), Error> {
         let status = self.status();
         let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
-        let mut values: Vec<Msg> = Vec::new();
         let count = match (kind.size() as u64, status.bytes()) {
             (0, 0) => 0,
             (size, bytes) if size > 0 && bytes % size == 0 => (bytes / size) as usize,
@@ -143,19 +140,15 @@ impl Message {
                 return Err(self.give_up(call, status.error(text)));
             }
         };
-        if values.try_reserve_exact(count).is_err() {
+        let Some(mut room) = Room::<Msg>::new(count) else {
             let text = format!(
                 "{call} got a message of {} bytes, for which there is no memory; receive it in parts",
                 status.bytes()
             );
             return Err(self.give_up(call, status.error(text)));
-        }
-        if let Kind::User(_) = kind {
-            // SAFETY: there is room for `count`; fields that the datatype leaves out are to be zero.
-            unsafe { values.as_mut_ptr().write_bytes(0, count) };
-        }
-        // SAFETY: the vector is not touched until the call is over.
-        let span = unsafe { kind.recv(values.as_mut_ptr().cast(), count) };
+        };
+        // SAFETY: it is not touched until the call is over.
+        let span = unsafe { room.span() };
         let status = self.receive(call, span, |now| match now.bytes() == status.bytes() {
             true => Ok(now),
             false => Err(Error::new(
@@ -164,8 +157,7 @@ impl Message {
             )),
         })?;
         // SAFETY: all elements were received.
-        unsafe { values.set_len(count) };
-        Ok((values, status))
+        Ok((unsafe { room.values() }, status))
     }
 
     /// Throws the message away, so that its sender can go on; the error of `call` that made it so.

@@ -4,12 +4,11 @@ use super::source::from;
 use super::try_source::check_one;
 use super::{Destination, Source, Status, checked_tag};
 use crate::Tag;
-use crate::datatype::span::{self, Kind};
-use crate::datatype::{Buffer, BufferMut, Equivalence};
+use crate::datatype::room::Place;
+use crate::datatype::{Buffer, BufferMut, Equivalence, span};
 use crate::engine::{RecvSpan, SendMode, SendSpan};
 use crate::model::{Error, ErrorClass};
 use crate::topology::communicator::shared_of as shared;
-use core::mem::MaybeUninit;
 use core::panic::Location;
 use std::sync::Arc;
 
@@ -228,14 +227,14 @@ where
     R: Equivalence,
     S: Source,
 {
-    let kind = Kind::of(&R::equivalent_datatype(), Some(size_of::<R>()));
-    let mut value = MaybeUninit::<R>::zeroed();
+    let mut place = Place::<R>::new();
+    let size = place.size();
     // SAFETY: both outlive the exchange.
-    let (send, receive) = unsafe { (span::send(msg), kind.recv(value.as_mut_ptr().cast(), 1)) };
-    let check = |status| check_one::<R>(call, status, kind.size());
+    let (send, receive) = unsafe { (span::send(msg), place.span()) };
+    let check = |status| check_one::<R>(call, status, size);
     let status = exchange(call, destination, tags, &send, source, receive, check)?;
-    // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
-    Ok((unsafe { value.assume_init() }, status))
+    // SAFETY: it was received whole.
+    Ok((unsafe { place.value() }, status))
 }
 
 #[track_caller]

@@ -2,14 +2,13 @@
 use super::source::{from, outcome};
 use super::{Message, Source, Status, checked_tag};
 use crate::Tag;
-use crate::datatype::span::Kind;
+use crate::datatype::room::Place;
 use crate::datatype::{BufferMut, Equivalence, span};
 use crate::engine::Limit;
 use crate::model::Error;
 use crate::topology::communicator::shared_of as shared;
 use crate::topology::shared::Shared;
 use crate::topology::{AnyProcess, Process, Rank};
-use core::mem::MaybeUninit;
 use core::panic::Location;
 use core::time::Duration;
 use std::sync::Arc;
@@ -343,13 +342,10 @@ fn receive<Msg: Equivalence>(
 ) -> Result<(Msg, Status), Error> {
     let (shared, site) = (wanted.shared, Location::caller());
     let (instance, peer) = (shared.instance(), from(wanted.rank));
-    let mut value = MaybeUninit::<Msg>::zeroed();
-    let (span, size) = {
-        let kind = Kind::of(&Msg::equivalent_datatype(), Some(size_of::<Msg>()));
-        // SAFETY: `value` outlives the blocking call.
-        let span = unsafe { kind.recv(value.as_mut_ptr().cast(), 1) };
-        (span, kind.size())
-    };
+    let mut place = Place::<Msg>::new();
+    let size = place.size();
+    // SAFETY: it stays here until the blocking call returns.
+    let span = unsafe { place.span() };
     let result = checked_tag(call, tag).and_then(|tag| {
         let _entry = instance.admit()?;
         let (engine, comm) = (instance.engine(), shared.coll().comm());
@@ -360,8 +356,8 @@ fn receive<Msg: Equivalence>(
         check_one::<Msg>(call, Status::new(status), size)
     });
     let status = outcome(shared, call, (wanted.rank, tag), site, result)?;
-    // SAFETY: all of the datatype was received, and the rest is zero, as Equivalence demands.
-    Ok((unsafe { value.assume_init() }, status))
+    // SAFETY: it was received whole.
+    Ok((unsafe { place.value() }, status))
 }
 
 #[inline]
