@@ -114,11 +114,11 @@ pub trait TryValueCollectives: ValueCollectives {
             let mut room = asked.room(asked.size() as u64)?;
             // SAFETY: it is not touched until the blocking call returns, and is full then.
             unsafe {
-                let recv = Some(&room.span());
+                let recv = room.span();
                 asked.run(Call::Gather {
                     root,
                     send: &send,
-                    recv,
+                    recv: Some(&recv),
                 })?;
                 Ok(Some(room.values()))
             }
@@ -174,11 +174,11 @@ pub trait TryValueCollectives: ValueCollectives {
             // SAFETY: it is not touched until the blocking call returns, and is full then.
             let flat = unsafe {
                 if bytes > 0 {
-                    let recv = Some((&room.span(), &parts[..]));
+                    let recv = room.span();
                     asked.run(Call::GatherVar {
                         root,
                         send: &send,
-                        recv,
+                        recv: Some((&recv, &parts[..])),
                     })?;
                 }
                 room.values()
