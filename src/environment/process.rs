@@ -4,6 +4,8 @@ use crate::coll;
 use crate::engine::{Engine, Settings, ThreadLevel};
 use crate::job::Membership;
 use crate::job::identity::Birth;
+use crate::job::tasks::Task;
+use crate::launch::attend;
 use crate::model::{Error, Site};
 use crate::topology::shared::{Role, Shared};
 use core::cell::RefCell;
@@ -105,10 +107,14 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
         return None;
     }
     let join = || {
-        let membership = Arc::new(Membership::join()?);
+        let variable = |name: &str| std::env::var(name).ok();
+        let membership = Arc::new(match Task::find(variable) {
+            Some(task) => task.join(attend::start)?,
+            None => Membership::join()?,
+        });
         membership.is_on_one_host()?;
         membership.note_panics();
-        let settings = Settings::from_variables(level, |name| std::env::var(name).ok())?;
+        let settings = Settings::from_variables(level, variable)?;
         let engine = Engine::new(membership.segment().clone(), membership.local(), settings)?;
         let home = Home::Process(membership.clone());
         Rank::new(engine, home, membership.world(), membership.birth())

@@ -66,7 +66,8 @@ impl Membership {
         })
     }
 
-    fn claim(identity: Identity) -> Result<Membership> {
+    /// Becomes the rank that `identity` says.
+    pub(super) fn claim(identity: Identity) -> Result<Membership> {
         let world = identity.world();
         let (rank, job) = (world.start.saturating_add(identity.rank), &identity.job);
         if !fd::is_socket(identity.claim) {

@@ -114,9 +114,9 @@ impl Identity {
 pub(crate) fn identify(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Identity>> {
     let Some(rank) = lookup(RANK) else {
         return match foreign_launcher(&lookup) {
-            Some(launcher) => Err(join(format!(
-                "this program was started as one of several tasks by {launcher}, which tercio does not take part in; start it by \
-                 `tercio run -n N PROGRAM` (or, to run it alone here, unset that launcher's variables)"
+            Some((launcher, instead)) => Err(join(format!(
+                "this program was started as one of several tasks by {launcher}, and cannot join the others; start it by {instead} or by \
+                 `tercio run -n N PROGRAM` (to run it alone here, unset that launcher's variables)"
             ))),
             None => Ok(None),
         };
@@ -161,8 +161,10 @@ pub(crate) fn identify(lookup: impl Fn(&str) -> Option<String>) -> Result<Option
     Ok(Some(identity))
 }
 
-/// The launcher of another make that runs this process as one of several tasks.
-fn foreign_launcher(lookup: impl Fn(&str) -> Option<String>) -> Option<&'static str> {
+/// The launcher of another make that runs this process as one of several tasks without a way to the others, and what to start it by instead.
+fn foreign_launcher(
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Option<(&'static str, &'static str)> {
     let several = |name: &str| {
         lookup(name)
             .and_then(|n| n.parse::<u64>().ok())
@@ -170,11 +172,14 @@ fn foreign_launcher(lookup: impl Fn(&str) -> Option<String>) -> Option<&'static 
     };
     let set = |name: &str| lookup(name).is_some();
     if set("PMIX_RANK") && several("OMPI_COMM_WORLD_SIZE") {
-        Some("Open MPI's mpirun")
+        Some(("Open MPI's mpirun", "an mpiexec of the MPICH family"))
     } else if (set("PMI_FD") || set("PMI_PORT")) && several("PMI_SIZE") {
-        Some("an mpiexec of the MPICH family")
+        Some((
+            "an mpiexec of the MPICH family over a port",
+            "one that gives PMI_FD and PMI_RANK",
+        ))
     } else if set("SLURM_STEP_ID") && several("SLURM_STEP_NUM_TASKS") {
-        Some("srun")
+        Some(("srun", "`srun --mpi=pmi2`"))
     } else {
         None
     }

@@ -9,8 +9,10 @@ pub(crate) mod identity;
 pub(crate) mod layout;
 pub(crate) mod leave;
 pub(crate) mod lifeline;
+mod pmi;
 pub(crate) mod segment;
 pub(crate) mod spawn;
+pub(crate) mod tasks;
 
 pub(crate) use claim::Membership;
 pub(crate) use control::{Control, FailureKind, RankState};

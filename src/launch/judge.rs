@@ -1,7 +1,8 @@
 //! Whose fault it was: from how processes ended, and from what ranks left on the control page.
 use super::agent::Agent;
 use super::verdict::{Cause, Findings, Subject};
-use crate::job::{FailureKind, RankState};
+use crate::job::control::Report;
+use crate::job::{Control, FailureKind, RankState};
 use crate::model::{Call, call_name};
 use crate::sys::process::Exit;
 
@@ -14,6 +15,73 @@ pub(super) struct Culprit {
 
 /// How a rank's process ended, as far as the kernel told.
 pub(super) type Told = Option<Exit>;
+
+/// What a rank reported before it ended as `told` (or while it lives), if the two go together.
+fn reported(control: Control<'_>, rank: usize, told: Option<Told>) -> Option<Report> {
+    control.failure(rank).filter(|report| match told {
+        None => true,
+        Some(told) => told == Some(Exit::Code(report.code)),
+    })
+}
+
+/// What a rank said that waited for one that is gone.
+pub(super) fn gone(control: Control<'_>, rank: usize, told: Option<Told>) -> Option<String> {
+    reported(control, rank, told)
+        .filter(|report| report.kind == FailureKind::Gone)
+        .map(|report| report.text)
+}
+
+/// Why a rank failed: what it reported, or else how it ended.
+pub(super) fn cause(control: Control<'_>, rank: usize, told: Option<Told>) -> Cause {
+    let panic = |code: i32| {
+        let record = control.last_panic(rank)?;
+        let (place, text) = record.text.split_once('\n').unwrap_or(("", &record.text));
+        Some(Cause::Panic {
+            place: place.into(),
+            text: text.into(),
+            code,
+        })
+    };
+    if let Some(report) = reported(control, rank, told) {
+        return match report.kind {
+            FailureKind::Panic => panic(report.code).unwrap_or(Cause::Exit(report.code)),
+            FailureKind::Abort => Cause::Abort {
+                code: report.code,
+                text: report.text,
+            },
+            _ => Cause::Reported(report.text),
+        };
+    }
+    match told.flatten() {
+        Some(Exit::Code(101)) => panic(101).unwrap_or(Cause::Exit(101)),
+        Some(Exit::Signal(libc::SIGABRT)) => {
+            panic(128 + libc::SIGABRT).unwrap_or(Cause::Signal(libc::SIGABRT))
+        }
+        Some(Exit::Signal(signal)) => Cause::Signal(signal),
+        Some(Exit::Code(code)) => Cause::Exit(code),
+        None => Cause::Vanished,
+    }
+}
+
+/// The last call of `rank` and its place in the program; empty if it told none.
+pub(super) fn last_call(control: Control<'_>, rank: usize) -> String {
+    let (call, site) = control.last_call(rank);
+    match (call_name(call), control.site(rank, site)) {
+        // The end of a scope has no place in the program's text.
+        (Some(name), Some(_)) if call == Call::Finalize as u32 => name.into(),
+        (Some(name), Some(place)) => format!("{name} at {place}"),
+        _ => String::new(),
+    }
+}
+
+/// A command line as a verdict shows it.
+pub(super) fn shortened(words: &str) -> String {
+    let words = words.replace('\n', " ");
+    if words.chars().count() > 60 {
+        return words.chars().take(59).chain(['…']).collect();
+    }
+    words
+}
 
 impl Agent {
     /// What it means that a process of `rank` ended: `Some` if that is a failure of its own.
@@ -55,47 +123,14 @@ impl Agent {
     /// The case against `rank`: how it ended, if it has, or else what it reported.
     fn accuse(&self, rank: usize, told: Option<Told>) -> Culprit {
         let control = self.segment.control();
-        let panic = |code: i32| {
-            let record = control.last_panic(rank)?;
-            let (place, text) = record.text.split_once('\n').unwrap_or(("", &record.text));
-            Some(Cause::Panic {
-                place: place.into(),
-                text: text.into(),
-                code,
-            })
-        };
-        let reported = control.failure(rank).filter(|report| match told {
-            None => true,
-            Some(told) => told == Some(Exit::Code(report.code)),
-        });
-        if let Some(report) = reported {
-            let cause = match report.kind {
-                FailureKind::Panic => panic(report.code).unwrap_or(Cause::Exit(report.code)),
-                FailureKind::Abort => Cause::Abort {
-                    code: report.code,
-                    text: report.text,
-                },
-                FailureKind::Gone if self.no_goodbye.is_some() => {
-                    return self.accuse_no_goodbye(Some(report.text));
-                }
-                _ => Cause::Reported(report.text),
-            };
-            return Culprit {
-                cause,
-                rank: Some(self.subject(rank)),
-            };
+        if let Some(waiter) = gone(control, rank, told).filter(|_| self.no_goodbye.is_some()) {
+            return self.accuse_no_goodbye(Some(waiter));
         }
-        let cause = match told.flatten() {
-            Some(Exit::Code(101)) => panic(101).unwrap_or(Cause::Exit(101)),
-            Some(Exit::Signal(libc::SIGABRT)) => {
-                panic(128 + libc::SIGABRT).unwrap_or(Cause::Signal(libc::SIGABRT))
-            }
-            Some(Exit::Signal(libc::SIGKILL)) if self.memory_ran_out() => {
+        let cause = match cause(control, rank, told) {
+            Cause::Signal(libc::SIGKILL) if self.memory_ran_out() => {
                 Cause::OutOfMemory(self.memory.as_ref().and_then(|groups| groups.memory()))
             }
-            Some(Exit::Signal(signal)) => Cause::Signal(signal),
-            Some(Exit::Code(code)) => Cause::Exit(code),
-            None => Cause::Vanished,
+            cause => cause,
         };
         Culprit {
             cause,
@@ -125,27 +160,11 @@ impl Agent {
         for arg in &program.args {
             words = words + " " + &arg.to_string_lossy();
         }
-        let mut words = words.replace('\n', " ");
-        if words.chars().count() > 60 {
-            words = words.chars().take(59).chain(['…']).collect();
-        }
         Subject {
             rank,
             pid: self.ranks[rank].main_pid(),
-            program: words,
-            call: self.call(rank),
-        }
-    }
-
-    /// The last call of `rank` and its place in the program; empty if it told none.
-    fn call(&self, rank: usize) -> String {
-        let control = self.segment.control();
-        let (call, site) = control.last_call(rank);
-        match (call_name(call), control.site(rank, site)) {
-            // The end of a scope has no place in the program's text.
-            (Some(name), Some(_)) if call == Call::Finalize as u32 => name.into(),
-            (Some(name), Some(place)) => format!("{name} at {place}"),
-            _ => String::new(),
+            program: shortened(&words),
+            call: last_call(self.segment.control(), rank),
         }
     }
 
@@ -158,7 +177,7 @@ impl Agent {
             Cause::TimeLimit(_) => self
                 .ended_with
                 .iter()
-                .map(|&rank| (rank, self.call(rank)))
+                .map(|&rank| (rank, last_call(self.segment.control(), rank)))
                 .filter(|(_, call)| !call.is_empty())
                 .collect(),
             _ => Vec::new(),

@@ -15,6 +15,7 @@
 //! ```
 
 mod agent;
+pub(crate) mod attend;
 mod cgroup;
 mod cores;
 mod course;

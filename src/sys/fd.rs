@@ -43,6 +43,96 @@ pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
+/// The address of an abstract socket, and its length.
+fn abstract_address(name: &str) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: an all-zero `sockaddr_un` is a valid value of that plain C struct.
+    let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // The first byte stays zero: that makes it abstract.
+    let Some(room) = address.sun_path.get_mut(1..=name.len()) else {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    };
+    for (to, from) in room.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let len = core::mem::offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    Ok((address, len as libc::socklen_t))
+}
+
+fn packet_socket(flags: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: a plain system call.
+    let fd = check(unsafe {
+        libc::socket(
+            libc::AF_UNIX,
+            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | flags,
+            0,
+        )
+    })?;
+    // SAFETY: it was just made and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A packet socket under an abstract name, which the kernel frees with its holder, for others to connect to. [`accept`] does not wait.
+pub(crate) fn listen(name: &str) -> io::Result<OwnedFd> {
+    let (address, len) = abstract_address(name)?;
+    let socket = packet_socket(libc::SOCK_NONBLOCK)?;
+    // SAFETY: `address` is valid for reads of `len` bytes.
+    unsafe {
+        check(libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            len,
+        ))?;
+        check(libc::listen(socket.as_raw_fd(), libc::SOMAXCONN))?;
+    }
+    Ok(socket)
+}
+
+/// Connects to such a socket.
+pub(crate) fn connect(name: &str) -> io::Result<OwnedFd> {
+    let (address, len) = abstract_address(name)?;
+    let socket = packet_socket(0)?;
+    // SAFETY: `address` is valid for reads of `len` bytes.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
+    Ok(socket)
+}
+
+/// The next connection to such a socket.
+pub(crate) fn accept(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: null pointers mean that nobody asks for the other's address.
+    let fd = check(unsafe {
+        libc::accept4(
+            socket.as_raw_fd(),
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+            libc::SOCK_CLOEXEC,
+        )
+    })?;
+    // SAFETY: it was just made and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes every descriptor of this process from `first` on, but those in `keep`.
+///
+/// # Safety
+/// Nothing may use a descriptor afterwards that is not kept: whoever owns one in this process is never to be dropped or used again.
+pub(crate) unsafe fn close_all(first: RawFd, keep: &[RawFd]) {
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd >= first).collect();
+    keep.sort_unstable();
+    let mut from = first as libc::c_uint;
+    for end in keep
+        .into_iter()
+        .map(|fd| fd as libc::c_uint)
+        .chain([libc::c_uint::MAX])
+    {
+        if end > from {
+            // SAFETY: a plain system call; that the descriptors are nobody's any more is the caller's promise.
+            unsafe { libc::syscall(libc::SYS_close_range, from, end - 1, 0) };
+        }
+        from = end.saturating_add(1);
+    }
+}
+
 /// A pipe's reading and writing end, both close-on-exec.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
@@ -182,8 +272,14 @@ pub(crate) fn ask_credentials(fd: BorrowedFd<'_>) -> io::Result<()> {
     .map(drop)
 }
 
-/// The process that made the socket pair of which `fd` is one end.
+/// The process that made the socket pair of which `fd` is one end, or that is at the other end of a connection (the one that listened, or
+/// that connected).
 pub(crate) fn peer(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    peer_and_user(fd).map(|(pid, _)| pid)
+}
+
+/// As [`peer`], and the user that it was then.
+pub(crate) fn peer_and_user(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -200,7 +296,7 @@ pub(crate) fn peer(fd: BorrowedFd<'_>) -> io::Result<u32> {
             &mut len,
         )
     })?;
-    Ok(peer.pid as u32)
+    Ok((peer.pid as u32, peer.uid))
 }
 
 /// How many descriptors one packet may carry here.

@@ -314,6 +314,20 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Ignores these signals; [`reset_signals`] undoes it.
+pub(crate) fn ignore_signals(signals: &[i32]) {
+    for &signal in signals {
+        // SAFETY: ignoring a signal installs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// The user that this process acts for.
+pub(crate) fn user() -> u32 {
+    // SAFETY: a call without arguments that cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Makes a file that grows over the limit an error instead of a signal that kills; [`reset_signals`] undoes it.
 pub(crate) fn ignore_file_size_signal() {
     // SAFETY: ignoring a signal installs no code.

@@ -1,0 +1,435 @@
+//! The agent of ranks that another launcher started: srun, or an mpiexec of the MPICH family.
+//!
+//! Such ranks are nobody's children here, and the launcher owns their output and their exit codes. So this agent does less than the one of a
+//! job of our own: it makes the segment and hands it to the ranks of its host, watches each by a pidfd, and when one fails it says which and why,
+//! sets the abort word, and ends the others. Should it end itself, the ranks' lifelines end them. It leaves when the last of its ranks has.
+use super::judge::{self, Told};
+use super::verdict::{Cause, Findings, Subject};
+use crate::job::claim::CLAIM;
+use crate::job::directory::{Place, Record};
+use crate::job::exchange::{self, Request};
+use crate::job::spawn::{Answer, SPAWN};
+use crate::job::tasks::{HELLO_BYTES, Hello, Service};
+use crate::job::{RankState, Segment};
+use crate::sys::fd::{self, Interest, Watch};
+use crate::sys::process::{self, Exit, Fork};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a rank that catches TERM may go on when the job ends, before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long somebody who connected may take to say who it is.
+const SILENT: Duration = Duration::from_secs(5);
+/// The most connections that have not said who they are.
+const STRANGERS: usize = 64;
+
+/// A rank of this host; its index in the list is the one in the segment.
+struct Rank {
+    number: usize,
+    pid: u32,
+    process: OwnedFd,
+    program: String,
+    /// Once it has come.
+    connection: Option<OwnedFd>,
+    _lifeline: Option<OwnedFd>,
+    over: bool,
+}
+
+struct Attendant {
+    service: Service,
+    listener: OwnedFd,
+    segment: Segment,
+    name: String,
+    strangers: Vec<(OwnedFd, Instant)>,
+    ranks: Vec<Rank>,
+    processors: BTreeSet<usize>,
+    begun: Instant,
+    /// What the job ended of, and when ranks that are left are killed.
+    ending: Option<(Findings, Instant)>,
+    no_goodbye: Option<Findings>,
+}
+
+/// Starts the agent of this host as a process of its own; returns when ranks can connect.
+pub(crate) fn start(service: Service) -> io::Result<()> {
+    if process::threads() != 1 {
+        return Err(io::Error::other(
+            "the program has started threads already; initialize the library before that, or start the program by `tercio run`",
+        ));
+    }
+    let (told, tell) = fd::pipe()?;
+    match process::fork()? {
+        Fork::Child => {
+            // The agent is a grandchild, so that it is not among the children that the program may wait for.
+            if let Ok(Fork::Child) = process::fork() {
+                become_agent(service, tell);
+            }
+            process::exit_now(0)
+        }
+        Fork::Parent(child) => {
+            drop(tell);
+            let process = process::open(child)?;
+            let mut watch = Watch::default();
+            watch.add(process.as_fd(), Interest::Read);
+            watch.wait(None);
+            process::reap(child);
+            let mut text = String::new();
+            File::from(told).read_to_string(&mut text)?;
+            match text.as_str() {
+                "ready" => Ok(()),
+                "" => Err(io::Error::other("it ended at once")),
+                why => Err(io::Error::other(why.to_owned())),
+            }
+        }
+    }
+}
+
+/// In the new process. Nothing of the program runs here any more, and nothing of it is dropped.
+fn become_agent(service: Service, tell: OwnedFd) -> ! {
+    process::new_session();
+    process::set_name(c"tercio-agent");
+    process::reset_signals();
+    process::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE]);
+    // The launcher waits for the ends of the pipes that the program has; of those only standard error is ours too.
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = fd::duplicate_onto(null.as_raw_fd(), 0);
+        let _ = fd::duplicate_onto(null.as_raw_fd(), 1);
+    }
+    // SAFETY: this process was forked from one thread and runs nothing but this function, which never returns: what owns the closed descriptors
+    // is not used again.
+    unsafe { fd::close_all(3, &[tell.as_raw_fd()]) };
+    let ran = catch_unwind(AssertUnwindSafe(|| match Attendant::new(service) {
+        Ok(attendant) => {
+            let _ = fd::write(tell.as_raw_fd(), b"ready");
+            drop(tell);
+            attendant.run()
+        }
+        Err(why) => {
+            let _ = fd::write(tell.as_raw_fd(), why.as_bytes());
+        }
+    }));
+    process::exit_now(if ran.is_ok() { 0 } else { 125 })
+}
+
+impl Attendant {
+    fn new(service: Service) -> Result<Attendant, String> {
+        process::raise_descriptor_limit();
+        let listener = fd::listen(&service.name)
+            .map_err(|error| format!("it cannot listen for the ranks: {error}"))?;
+        let here: Vec<usize> = (0..service.hosts.len())
+            .filter(|&rank| service.hosts[rank] == service.here)
+            .collect();
+        let segment = Segment::create(here.len(), here.len()).map_err(|error| error.to_string())?;
+        let mut next = vec![0_u32; service.hosts.len()];
+        let places: Vec<Place> = service
+            .hosts
+            .iter()
+            .map(|&host| {
+                next[host] += 1;
+                Place {
+                    host: host as u32,
+                    local: next[host] - 1,
+                }
+            })
+            .collect();
+        segment
+            .directory()
+            .settle(&places, service.here as u32)
+            .map_err(|error| error.to_string())?;
+        let mut ranks = Vec::with_capacity(here.len());
+        for number in here {
+            let pid = service.pids[number];
+            let process = process::open(pid)
+                .map_err(|error| format!("rank {number}, process {pid}, has ended ({error})"))?;
+            ranks.push(Rank {
+                number,
+                pid,
+                process,
+                program: program(pid),
+                connection: None,
+                _lifeline: None,
+                over: false,
+            });
+        }
+        Ok(Attendant {
+            name: super::job_name(process::id()),
+            service,
+            listener,
+            segment,
+            strangers: Vec::new(),
+            ranks,
+            processors: BTreeSet::new(),
+            begun: Instant::now(),
+            ending: None,
+            no_goodbye: None,
+        })
+    }
+
+    fn run(mut self) {
+        while !self.is_over() {
+            let mut watch = Watch::default();
+            let listener = watch.add(self.listener.as_fd(), Interest::Read);
+            let mut add = |fd: &OwnedFd| watch.add(fd.as_fd(), Interest::Read);
+            let strangers: Vec<_> = self.strangers.iter().map(|(fd, _)| add(fd)).collect();
+            let ranks: Vec<_> = self
+                .ranks
+                .iter()
+                .map(|rank| {
+                    let process = (!rank.over).then(|| add(&rank.process));
+                    (rank.connection.as_ref().map(&mut add), process)
+                })
+                .collect();
+            watch.wait(
+                self.deadline()
+                    .map(|at| at.saturating_duration_since(Instant::now())),
+            );
+            // Who came says who it is before anybody's end is judged.
+            for at in (0..strangers.len()).rev() {
+                if watch.ready(strangers[at]) {
+                    self.meet(at);
+                }
+            }
+            if watch.ready(listener) {
+                self.admit();
+            }
+            let mut ended = Vec::new();
+            for (at, (connection, process)) in ranks.into_iter().enumerate() {
+                if connection.is_some_and(|index| watch.ready(index)) {
+                    self.serve(at);
+                }
+                if process.is_some_and(|index| watch.ready(index)) {
+                    ended.push(at);
+                }
+            }
+            self.take_ends(&ended);
+            self.advance();
+        }
+        let findings = match (self.ending, self.no_goodbye) {
+            (Some((findings, _)), _) => findings,
+            (None, Some(findings)) => findings,
+            (None, None) => return,
+        };
+        eprint!("{}", findings.verdict().text());
+    }
+
+    /// Whether nothing is left to do.
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let over = self.ranks.iter().all(|rank| rank.over);
+        over || self
+            .ending
+            .as_ref()
+            .is_some_and(|(_, kill)| now > *kill + SILENT)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let strangers = self.strangers.iter().map(|(_, since)| *since + SILENT);
+        let kill = self.ending.as_ref().map(|(_, kill)| {
+            if Instant::now() < *kill {
+                *kill
+            } else {
+                *kill + SILENT
+            }
+        });
+        // A little later, so that what is looked for then has passed.
+        strangers
+            .chain(kill)
+            .min()
+            .map(|at| at + Duration::from_millis(1))
+    }
+
+    fn advance(&mut self) {
+        let now = Instant::now();
+        self.strangers.retain(|(_, since)| now <= *since + SILENT);
+        if self.ending.as_ref().is_some_and(|(_, kill)| now >= *kill) {
+            self.signal(libc::SIGKILL);
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        for rank in self.ranks.iter().filter(|rank| !rank.over) {
+            let _ = process::signal(rank.process.as_fd(), signal);
+        }
+    }
+
+    /// Takes in who connects.
+    fn admit(&mut self) {
+        while let Ok(connection) = fd::accept(&self.listener) {
+            let ours = fd::peer_and_user(connection.as_fd())
+                .is_ok_and(|(_, user)| user == process::user());
+            if ours && self.strangers.len() < STRANGERS {
+                let _ = fd::ask_credentials(connection.as_fd());
+                self.strangers.push((connection, Instant::now()));
+            }
+        }
+    }
+
+    /// A stranger has said something: its hello, or it goes.
+    fn meet(&mut self, at: usize) {
+        let (connection, _) = self.strangers.swap_remove(at);
+        let Some(at) = self.recognize(&connection) else {
+            return;
+        };
+        let answer = self
+            .segment
+            .fd()
+            .map(|fd| fd::send_descriptors(connection.as_fd(), self.name.as_bytes(), &[fd]));
+        if matches!(answer, Some(Ok(()))) {
+            self.ranks[at].connection = Some(connection);
+        }
+    }
+
+    /// Which rank has said hello.
+    fn recognize(&mut self, connection: &OwnedFd) -> Option<usize> {
+        let packet = fd::receive_descriptors(connection.as_fd(), HELLO_BYTES).ok()??;
+        let hello = Hello::decode(&packet.bytes)?;
+        // Every byte is looked at, whatever the first ones say.
+        let differ = hello.key.iter().zip(&self.service.key);
+        if differ.fold(0, |all, (a, b)| all | (a ^ b)) != 0 {
+            return None;
+        }
+        // Who connected: packets from before the connection was taken in need not tell.
+        let (pid, _) = fd::peer_and_user(connection.as_fd()).ok()?;
+        let is_it = |rank: &Rank| rank.number == hello.rank && rank.pid == pid;
+        let at = self.ranks.iter().position(is_it)?;
+        self.processors.extend(hello.processors);
+        let cores = self.processors.len().min(self.ranks.len()).max(1);
+        self.segment
+            .control()
+            .claimed_cores()
+            .store(cores as u32, Ordering::Relaxed);
+        Some(at)
+    }
+
+    /// A rank says something: that it claims its place, or what an agent is asked for.
+    fn serve(&mut self, at: usize) {
+        let rank = &mut self.ranks[at];
+        let Some(connection) = &rank.connection else {
+            return;
+        };
+        let packet = match fd::receive_descriptors(connection.as_fd(), exchange::PACKET) {
+            Ok(Some(packet)) => packet,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Ok(None) | Err(_) => {
+                rank.connection = None;
+                return;
+            }
+        };
+        if packet.sender.is_none_or(|(pid, _)| pid != rank.pid) {
+            return;
+        }
+        if packet.bytes == CLAIM {
+            rank._lifeline = packet.descriptors.into_iter().next();
+        } else if packet.bytes == SPAWN {
+            if let Some(answer) = packet.descriptors.get(1) {
+                let text =
+                    "only jobs that `tercio run` started can spawn ranks; start the program by it"
+                        .into();
+                let refused = Answer::Refused { failed: 1, text };
+                let _ = fd::send(answer.as_fd(), &refused.encode(), false);
+            }
+        } else {
+            match Request::decode(&packet.bytes) {
+                Some(Request::Put { key, value }) => {
+                    let record = Record {
+                        rank: rank.number as u32,
+                        key,
+                        value,
+                    };
+                    if let Err(error) = self.segment.directory().append(&record) {
+                        eprintln!("tercio: {error}");
+                    }
+                }
+                Some(Request::Secret) => {
+                    let _ = fd::send(connection.as_fd(), Request::answer(None), false);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn take_ends(&mut self, ended: &[usize]) {
+        let mut failed: Vec<(usize, Told)> = Vec::new();
+        for &at in ended {
+            let rank = &mut self.ranks[at];
+            rank.over = true;
+            let told = process::exit_of_stranger(rank.process.as_fd(), rank.pid);
+            let control = self.segment.control();
+            match (control.state(at), told) {
+                // What it exits with after its goodbye is the launcher's to judge.
+                (RankState::Finalized, _) => {}
+                (RankState::Empty, Some(Exit::Code(0))) => {
+                    control.set_state(at, RankState::EndedWithoutInit);
+                }
+                (_, Some(Exit::Code(0))) if control.failure(at).is_none() => {
+                    control.set_state(at, RankState::Exited);
+                    if self.no_goodbye.is_none() {
+                        self.no_goodbye = Some(self.findings(at, Cause::NoGoodbye(None)));
+                    }
+                }
+                (_, told) => failed.push((at, told)),
+            }
+        }
+        let aborted = self.segment.control().is_aborted();
+        if self.ending.is_some() || (failed.is_empty() && !aborted) {
+            return;
+        }
+        let Some((at, told)) = self
+            .segment
+            .control()
+            .first_failed()
+            .map(|at| (at, None))
+            .or_else(|| failed.first().map(|(at, told)| (*at, Some(*told))))
+        else {
+            return;
+        };
+        let control = self.segment.control();
+        let findings = match (self.no_goodbye.take(), judge::gone(control, at, told)) {
+            (Some(left), Some(waiter)) => Findings {
+                cause: Cause::NoGoodbye(Some(waiter)),
+                ..left
+            },
+            _ => self.findings(at, judge::cause(control, at, told)),
+        };
+        self.segment.control().raise_abort();
+        self.signal(libc::SIGTERM);
+        self.signal(libc::SIGCONT);
+        self.ending = Some((findings, Instant::now() + GRACE));
+    }
+
+    fn findings(&self, at: usize, cause: Cause) -> Findings {
+        let rank = &self.ranks[at];
+        let others = self.ranks.iter().filter(|other| !other.over);
+        let mut ended: Vec<usize> = others.map(|other| other.number).collect();
+        ended.retain(|number| *number != rank.number);
+        ended.sort_unstable();
+        Findings {
+            cause,
+            rank: Some(Subject {
+                rank: rank.number,
+                pid: rank.pid,
+                program: rank.program.clone(),
+                call: judge::last_call(self.segment.control(), at),
+            }),
+            size: self.service.hosts.len(),
+            host: super::host(),
+            job: self.name.clone(),
+            after: self.begun.elapsed(),
+            ended,
+            doing: Vec::new(),
+        }
+    }
+}
+
+/// What a process runs, in words.
+fn program(pid: u32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&words)
+        .trim_end_matches('\0')
+        .replace('\0', " ");
+    judge::shortened(&text)
+}

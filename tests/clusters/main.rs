@@ -1,0 +1,265 @@
+//! Ranks that other launchers start: an mpiexec of the MPICH family, and srun. What is not installed, or not running (srun needs a Slurm that
+//! answers), is left out and said; `scripts/test clusters` sees to both.
+//!
+//! This executable is the program that they start, named by a variable.
+use libtest_mimic::Trial;
+use std::collections::BTreeMap;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tercio::MpiError;
+use tercio::collective::SystemOperation;
+use tercio::traits::*;
+
+const TASK: &str = "TERCIO_TEST_TASK";
+const MARK: &str = "TERCIO_TEST_MARK";
+
+fn main() {
+    if let Ok(task) = std::env::var(TASK) {
+        return play(&task);
+    }
+    let arguments = libtest_mimic::Arguments::from_args();
+    let mut trials = Vec::new();
+    for launcher in [HYDRA, SLURM] {
+        match launcher.missing() {
+            None => trials.extend(tests(launcher)),
+            Some(why) => println!("left out: ranks started by {} ({why})", launcher.name),
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Another launcher, and how it is told to start so many tasks.
+#[derive(Clone, Copy)]
+struct Launcher {
+    name: &'static str,
+    words: &'static [&'static str],
+    /// A command that succeeds where it works.
+    probe: &'static [&'static str],
+}
+
+const HYDRA: Launcher = Launcher {
+    name: "mpiexec.hydra",
+    words: &["mpiexec.hydra", "-n"],
+    probe: &["mpiexec.hydra", "-n", "1", "true"],
+};
+
+const SLURM: Launcher = Launcher {
+    name: "srun",
+    words: &["srun", "--mpi=pmi2", "--overcommit", "-n"],
+    probe: &["srun", "--immediate=5", "-n", "1", "true"],
+};
+
+fn quiet(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
+    command
+}
+
+impl Launcher {
+    fn missing(self) -> Option<String> {
+        match quiet(self.probe).output() {
+            Err(error) => Some(error.to_string()),
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(
+                text(&output.stderr)
+                    .lines()
+                    .next()
+                    .unwrap_or("it fails")
+                    .into(),
+            ),
+        }
+    }
+
+    fn command(self, tasks: usize, task: &str, mark: &Mark) -> Command {
+        let mut command = quiet(self.words);
+        command
+            .arg(tasks.to_string())
+            .arg(std::env::current_exe().unwrap())
+            .env(TASK, task)
+            .env(MARK, &mark.0)
+            .env("RUST_BACKTRACE", "0");
+        command
+    }
+
+    /// Runs so many tasks, and sees that nothing is left of them.
+    fn run(self, tasks: usize, task: &str) -> Output {
+        let mark = Mark::new();
+        let output = self.command(tasks, task, &mark).output().unwrap();
+        mark.wait_until_gone();
+        output
+    }
+}
+
+/// A variable that everything of one test carries.
+struct Mark(String);
+
+impl Mark {
+    fn new() -> Mark {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Mark(format!("{}.{number}", std::process::id()))
+    }
+
+    /// Processes that carry the mark, by their names.
+    fn alive(&self) -> BTreeMap<u32, String> {
+        let wanted = format!("{MARK}={}", self.0);
+        let all = std::fs::read_dir("/proc").unwrap();
+        all.flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: u32| {
+                let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+                environment
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable == wanted.as_bytes())
+                    .then(|| (pid, name.trim().to_owned()))
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn wait_until_gone(&self) {
+        let begun = Instant::now();
+        while !self.alive().is_empty() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "left: {:?}",
+                self.alive()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn tests(launcher: Launcher) -> Vec<Trial> {
+    let trial = |name: &str, test: fn(Launcher)| {
+        Trial::test(format!("{}_{name}", launcher.name), move || {
+            test(launcher);
+            Ok(())
+        })
+    };
+    vec![
+        trial("tasks_are_ranks_that_talk", |launcher| {
+            for tasks in [2, 3, 5] {
+                let output = launcher.run(tasks, "talk");
+                assert!(output.status.success(), "{}", text(&output.stderr));
+                let mut lines: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
+                lines.sort();
+                let expected: Vec<_> = (0..tasks)
+                    .map(|rank| format!("{rank} of {tasks}"))
+                    .collect();
+                assert_eq!(lines, expected);
+            }
+        }),
+        trial("a_rank_that_fails_ends_all_and_is_named", |launcher| {
+            for (task, said) in [
+                ("exit", "rank 1 of 3 "),
+                ("kill", "rank 1 of 3 "),
+                ("panic", "rank 1 of 3 panicked at tests/clusters/main.rs"),
+                ("abort", "rank 1 of 3 called abort(9)"),
+            ] {
+                let begun = Instant::now();
+                let output = launcher.run(3, task);
+                assert!(!output.status.success(), "{task}");
+                let errors = text(&output.stderr);
+                assert!(errors.contains(said), "{task}: {errors}");
+                assert!(begun.elapsed() < Duration::from_secs(15), "{task}");
+            }
+        }),
+        trial("a_rank_that_leaves_without_goodbye_is_named", |launcher| {
+            let output = launcher.run(3, "no-goodbye");
+            let errors = text(&output.stderr);
+            assert!(
+                errors.contains("rank 1 of 3 ") && errors.contains("found by"),
+                "{errors}"
+            );
+        }),
+        trial("ranks_do_not_outlive_their_agent", |launcher| {
+            let mark = Mark::new();
+            let mut child = launcher
+                .command(2, "forever", &mark)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let begun = Instant::now();
+            let agent = loop {
+                let alive = mark.alive();
+                let ranks = alive.values().filter(|name| *name == "forever").count();
+                let agent = alive.iter().find(|(_, name)| *name == "tercio-agent");
+                if let Some((pid, _)) = agent.filter(|_| ranks == 2) {
+                    break *pid;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(20), "{alive:?}");
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            // SAFETY: a plain system call; the process carries our mark.
+            unsafe { libc::kill(agent as i32, libc::SIGKILL) };
+            assert!(!child.wait().unwrap().success());
+            mark.wait_until_gone();
+        }),
+        trial("threads_before_initialize_are_a_sentence", |launcher| {
+            let output = launcher.run(2, "threads");
+            assert!(!output.status.success());
+            let errors = text(&output.stderr);
+            assert!(
+                errors.contains("has started threads already; initialize the library before that"),
+                "{errors}"
+            );
+        }),
+    ]
+}
+
+/// The part of a task.
+fn play(task: &str) {
+    if task == "threads" {
+        std::thread::scope(|threads| {
+            threads.spawn(|| std::thread::sleep(Duration::from_millis(500)));
+            drop(tercio::initialize());
+        });
+        return;
+    }
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let (rank, size) = (world.rank(), world.size());
+    // All are there.
+    world.barrier();
+    match task {
+        "talk" => {
+            let long = vec![rank as u8; 2_000_000];
+            let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
+            tercio::request::scope(|scope| {
+                let sent = world.process_at_rank(next).immediate_send(scope, &long[..]);
+                let (got, _) = world.process_at_rank(last).receive_vec::<u8>();
+                assert!(got.len() == long.len() && got.iter().all(|byte| *byte == last as u8));
+                sent.wait();
+            });
+            let mut sum = 0;
+            world.all_reduce_into(&rank, &mut sum, SystemOperation::sum());
+            assert_eq!(sum, size * (size - 1) / 2);
+            let refused = world.process_at_rank(0).spawn(&Command::new("true"), 1);
+            assert!(matches!(refused, Err(MpiError::Spawn(_, 1))));
+            println!("{rank} of {size}");
+        }
+        "forever" => {
+            let name = c"forever";
+            // SAFETY: a C string that the call copies.
+            unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+            world.any_process().receive::<i32>();
+        }
+        _ if rank == 1 => match task {
+            "exit" => std::process::exit(3),
+            "no-goodbye" => std::process::exit(0),
+            "panic" => panic!("a task's panic"),
+            "abort" => world.abort(9),
+            // SAFETY: a signal to this process.
+            _ => drop(unsafe { libc::raise(libc::SIGKILL) }),
+        },
+        _ => drop(world.process_at_rank(1).receive::<i32>()),
+    }
+}
