@@ -85,7 +85,11 @@ pub mod prelude {
     //! world.this_process().send(&5); // of `traits`
     //! assert!(world.any_process().try_receive::<i32>().is_ok());
     //! ```
+    #[cfg(feature = "serde")]
+    pub use crate::collective::ObjectCollectives;
     pub use crate::collective::{TryCollectives, TryRoot, TryValueCollectives, ValueCollectives};
+    #[cfg(feature = "serde")]
+    pub use crate::point_to_point::{ReceiveObject, SendObject, TryReceiveObject};
     pub use crate::point_to_point::{TryDestination, TrySource};
     pub use crate::traits::*;
 }

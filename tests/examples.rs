@@ -7,8 +7,8 @@ use std::time::Duration;
 use tercio::launch::{Job, Output, Program};
 
 macro_rules! examples {
-    ($($name:ident),*) => {
-        $(mod $name {
+    ($($(#[$when:meta])? $name:ident),*) => {
+        $($(#[$when])? mod $name {
             include!(concat!("../examples/", stringify!($name), ".rs"));
             pub fn rank() {
                 main()
@@ -18,13 +18,22 @@ macro_rules! examples {
         /// Runs the example of that name as a rank.
         fn rank(name: &str) {
             match name {
-                $(stringify!($name) => $name::rank(),)*
+                $($(#[$when])? stringify!($name) => $name::rank(),)*
                 _ => panic!("there is no example {name}"),
             }
         }
     };
 }
-examples!(hello, ring, pi, wordcount, heat, matmul);
+examples!(
+    hello,
+    ring,
+    pi,
+    wordcount,
+    heat,
+    matmul,
+    #[cfg(feature = "serde")]
+    queens
+);
 
 const EXAMPLE: &str = "TERCIO_TEST_EXAMPLE";
 
@@ -35,7 +44,7 @@ fn main() {
     if let Ok(name) = std::env::var(EXAMPLE) {
         return rank(&name);
     }
-    let tests: [(&str, Test); 8] = [
+    let tests: &[(&str, Test)] = &[
         (
             "hello_greets_in_the_order_of_the_ranks",
             hello_greets_in_order,
@@ -56,9 +65,11 @@ fn main() {
             "wordcount_ends_with_fewer_words_than_ranks",
             wordcount_of_little,
         ),
+        #[cfg(feature = "serde")]
+        ("queens_stand_in_as_many_ways_as_is_known", queens_stand),
     ];
-    let trials = tests.map(|(name, test)| Trial::test(name, test)).into();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    let trials = tests.iter().map(|&(name, test)| Trial::test(name, test));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
 }
 
 /// The standard output of an example; an error if the job failed.
@@ -223,6 +234,23 @@ fn wordcount_of_little() -> Result<(), Failed> {
         "3 words, 2 different\n       2 one\n       1 two\n"
     );
     Ok(std::fs::remove_dir_all(folder)?)
+}
+
+#[cfg(feature = "serde")]
+fn queens_stand() -> Result<(), Failed> {
+    for (size, ways) in [("3", 0), ("1", 1), ("8", 92), ("9", 352)] {
+        let alone = results(&run("queens", 1, &[size])?);
+        assert!(
+            alone.starts_with(&format!("{size} queens stand in {ways} ways")),
+            "{alone}"
+        );
+        for ranks in [2, 5] {
+            let output = run("queens", ranks, &[size])?;
+            assert_eq!(results(&output), alone, "{ranks} ranks");
+            assert_eq!(output.matches("# rank ").count(), ranks, "{output}");
+        }
+    }
+    Ok(())
 }
 
 /// A folder of this test alone.

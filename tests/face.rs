@@ -4,6 +4,8 @@ mod face {
     mod errors;
     mod limits;
     mod names;
+    #[cfg(feature = "serde")]
+    mod objects;
     mod own;
     mod requests;
     mod sentences;

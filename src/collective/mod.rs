@@ -37,6 +37,8 @@
 mod all;
 mod call;
 mod integers;
+#[cfg(feature = "serde")]
+mod objects;
 mod operation;
 mod parts;
 mod root;
@@ -48,6 +50,8 @@ mod user;
 mod values;
 
 pub use all::CommunicatorCollectives;
+#[cfg(feature = "serde")]
+pub use objects::ObjectCollectives;
 pub use operation::{Operation, SystemOperation};
 pub use root::Root;
 pub use spawn::MpiError;

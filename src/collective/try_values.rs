@@ -63,26 +63,7 @@ pub trait TryValueCollectives: ValueCollectives {
         values: &mut Vec<T>,
     ) -> Result<(), Error> {
         attempt(shared(self), "broadcast_vec", Some(root), |asked| {
-            let root = asked.root()?;
-            let mut len = [values.len() as u64];
-            // SAFETY: borrowed until the blocking call returns.
-            let span = unsafe { span::recv(&mut len) };
-            asked.run(Call::Broadcast { root, span: &span })?;
-            if asked.rank() == root {
-                // SAFETY: borrowed until the blocking call returns.
-                let span = unsafe { span::recv(values) };
-                return asked.run(Call::Broadcast { root, span: &span });
-            }
-            let mut room = asked.room(len[0])?;
-            // SAFETY: it is not touched until the blocking call returns, and is full then.
-            *values = unsafe {
-                asked.run(Call::Broadcast {
-                    root,
-                    span: &room.span(),
-                })?;
-                room.values()
-            };
-            Ok(())
+            asked.broadcast_vec(values)
         })
     }
 
@@ -142,48 +123,7 @@ pub trait TryValueCollectives: ValueCollectives {
         values: &[T],
     ) -> Result<Option<Vec<Vec<T>>>, Error> {
         attempt(shared(self), "gather_slices", Some(root), |asked| {
-            let (root, bytes) = (asked.root()?, span::kind(values).size());
-            let lens = [values.len() as u64];
-            // SAFETY: both are borrowed until the blocking calls return.
-            let (send_len, send) = unsafe { (span::send(&lens), span::send(values)) };
-            if asked.rank() != root {
-                asked.run(Call::Gather {
-                    root,
-                    send: &send_len,
-                    recv: None,
-                })?;
-                if bytes > 0 {
-                    asked.run(Call::GatherVar {
-                        root,
-                        send: &send,
-                        recv: None,
-                    })?;
-                }
-                return Ok(None);
-            }
-            let mut lens = vec![0_u64; asked.size()];
-            // SAFETY: borrowed until the blocking call returns.
-            let recv = unsafe { span::recv(&mut lens) };
-            asked.run(Call::Gather {
-                root,
-                send: &send_len,
-                recv: Some(&recv),
-            })?;
-            let (parts, total) = in_a_row(&lens, bytes);
-            let mut room = asked.room(total)?;
-            // SAFETY: it is not touched until the blocking call returns, and is full then.
-            let flat = unsafe {
-                if bytes > 0 {
-                    let recv = room.span();
-                    asked.run(Call::GatherVar {
-                        root,
-                        send: &send,
-                        recv: Some((&recv, &parts[..])),
-                    })?;
-                }
-                room.values()
-            };
-            Ok(Some(split(flat, &lens)))
+            asked.gather_slices(values)
         })
     }
 
@@ -222,30 +162,7 @@ pub trait TryValueCollectives: ValueCollectives {
     #[track_caller]
     fn try_all_gather_slices<T: Equivalence>(&self, values: &[T]) -> Result<Vec<Vec<T>>, Error> {
         attempt(shared(self), "all_gather_slices", None, |asked| {
-            let bytes = span::kind(values).size();
-            let (len, mut lens) = ([values.len() as u64], vec![0_u64; asked.size()]);
-            // SAFETY: all are borrowed until the blocking calls return.
-            let send = unsafe {
-                asked.run(Call::AllGather {
-                    send: &span::send(&len),
-                    recv: &span::recv(&mut lens),
-                })?;
-                span::send(values)
-            };
-            let (parts, total) = in_a_row(&lens, bytes);
-            let mut room = asked.room(total)?;
-            // SAFETY: it is not touched until the blocking call returns, and is full then.
-            let flat = unsafe {
-                if bytes > 0 {
-                    asked.run(Call::AllGatherVar {
-                        send: &send,
-                        recv: &room.span(),
-                        parts: &parts,
-                    })?;
-                }
-                room.values()
-            };
-            Ok(split(flat, &lens))
+            asked.all_gather_slices(values)
         })
     }
 
@@ -294,36 +211,7 @@ pub trait TryValueCollectives: ValueCollectives {
         values: Option<&[Vec<T>]>,
     ) -> Result<Vec<T>, Error> {
         attempt(shared(self), "scatter_slices", Some(root), |asked| {
-            let root = asked.root()?;
-            let values = asked.at_root_only(root, values, <[Vec<T>]>::len)?;
-            let lens: Option<Vec<u64>> = values.map(lengths);
-            let mut len = [0_u64];
-            // SAFETY: both are borrowed until the blocking call returns.
-            unsafe {
-                let send = lens.as_deref().map(|lens| span::send(lens));
-                asked.run(Call::Scatter {
-                    root,
-                    send: send.as_ref(),
-                    recv: &span::recv(&mut len),
-                })?;
-            }
-            let mut room = asked.room(len[0])?;
-            let all = values.map(Packed::of);
-            // SAFETY: it is not touched until the blocking call returns, and is full then.
-            unsafe {
-                if room.size() > 0 {
-                    let send = all.as_ref().map(|all| all.send());
-                    asked.run(Call::ScatterVar {
-                        root,
-                        send: send
-                            .as_ref()
-                            .zip(all.as_ref())
-                            .map(|(send, all)| (send, &all.parts[..])),
-                        recv: &room.span(),
-                    })?;
-                }
-                Ok(room.values())
-            }
+            asked.scatter_slices(values)
         })
     }
 

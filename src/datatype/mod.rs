@@ -17,6 +17,8 @@ pub(crate) mod derived;
 mod dynamic;
 mod equivalence;
 mod handle;
+#[cfg(feature = "serde")]
+pub(crate) mod object;
 pub(crate) mod pack;
 pub(crate) mod partition;
 pub(crate) mod room;

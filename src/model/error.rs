@@ -49,6 +49,8 @@ pub enum ErrorClass {
     Join = 1007,
     /// The call's time limit ran out.
     TimeLimit = 1008,
+    /// A value cannot be serialized, or bytes are not the object that was asked for.
+    Object = 1009,
 }
 
 /// What went wrong in a call, as one sentence that says what was asked, what is so and what to do; and the same in parts, for programs.

@@ -24,6 +24,8 @@ mod destination;
 mod exchange;
 mod future;
 mod message;
+#[cfg(feature = "serde")]
+mod objects;
 mod source;
 mod status;
 mod try_destination;
@@ -37,6 +39,8 @@ pub use exchange::{
 };
 pub use future::ReceiveFuture;
 pub use message::{MatchedReceiveVec, Message};
+#[cfg(feature = "serde")]
+pub use objects::{ReceiveObject, SendObject, TryReceiveObject};
 pub use source::Source;
 pub use status::Status;
 pub use try_destination::TryDestination;

@@ -184,7 +184,7 @@ impl<D: ?Sized + Destination> TryDestination for D {}
 
 #[inline]
 #[track_caller]
-fn send<D: ?Sized + Destination, Buf: ?Sized + Buffer>(
+pub(super) fn send<D: ?Sized + Destination, Buf: ?Sized + Buffer>(
     destination: &D,
     call: &'static str,
     buf: &Buf,

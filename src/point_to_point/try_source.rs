@@ -287,7 +287,7 @@ impl TrySource for Within<'_> {
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct Wanted<'s> {
-    shared: &'s Arc<Shared>,
+    pub(super) shared: &'s Arc<Shared>,
     /// Negative for any.
     rank: Rank,
     limit: Option<Duration>,
@@ -390,7 +390,7 @@ fn receive_into<Buf: ?Sized + BufferMut>(
 }
 
 #[track_caller]
-fn receive_vec<Msg: Equivalence>(
+pub(super) fn receive_vec<Msg: Equivalence>(
     wanted: Wanted<'_>,
     call: &'static str,
     tag: Option<Tag>,

@@ -6,6 +6,8 @@
 mod cores;
 mod ends;
 mod exchange;
+#[cfg(feature = "serde")]
+mod objects;
 mod parts;
 mod ranks;
 mod spawn;
@@ -18,7 +20,7 @@ fn main() {
     tercio::launch::role();
     parts::play();
     let arguments = libtest_mimic::Arguments::from_args();
-    let modules = [
+    let modules = vec![
         ends::tests(),
         exchange::tests(),
         ranks::tests(),
@@ -27,6 +29,8 @@ fn main() {
         survivors::tests(),
         cores::tests(),
         traffic::tests(),
+        #[cfg(feature = "serde")]
+        objects::tests(),
     ];
     let tests = modules.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit();

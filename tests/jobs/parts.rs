@@ -43,6 +43,16 @@ pub fn play() {
             crate::exchange::publisher();
             0
         }
+        #[cfg(feature = "serde")]
+        "exchanger" => {
+            crate::objects::exchanger();
+            0
+        }
+        #[cfg(feature = "serde")]
+        "mistaken" => {
+            crate::objects::mistaken();
+            0
+        }
         "spawner" => {
             crate::spawn::spawner();
             0
