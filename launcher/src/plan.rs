@@ -31,6 +31,10 @@ pub(crate) struct Plan {
     pub dry_run: bool,
     /// Which rank runs on which host; `None` if all are on this one.
     pub hosts: Option<Hosts>,
+    pub rsh_agent: String,
+    pub push: bool,
+    pub start_timeout: Option<Duration>,
+    pub silence: Option<Duration>,
     /// For the user: what was asked for in vain.
     pub remarks: Vec<String>,
     cores: usize,
@@ -81,6 +85,10 @@ impl Plan {
             universe: None,
             dry_run: false,
             hosts: None,
+            rsh_agent: "ssh".into(),
+            push: false,
+            start_timeout: None,
+            silence: None,
             remarks,
             cores: around.cores,
         };
@@ -148,6 +156,12 @@ impl Plan {
         self.verbose |= job.verbose;
         self.foreign_names |= job.foreign_names;
         self.dry_run |= job.dry_run;
+        self.push |= job.push;
+        self.start_timeout = job.start_timeout.or(self.start_timeout);
+        self.silence = job.silence.or(self.silence);
+        if let Some(agent) = &job.rsh_agent {
+            self.rsh_agent = agent.clone();
+        }
         self.stdin = job.stdin.unwrap_or(self.stdin);
         self.binding = job.bind_to.unwrap_or(self.binding);
         self.universe = job.universe_size.or(self.universe);

@@ -4,11 +4,14 @@ use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
-use tercio::launch::{Bind, Job, Outcome, Output, Program, Stdin};
+use tercio::launch::{Bind, Host, Job, Outcome, Output, Program, Stdin};
 
 use crate::environment;
+use crate::hosts::place::Hosts;
+use crate::hosts::reach::{self, Way};
 use crate::options::{self, Binding, Input, Reading};
 use crate::plan::{Plan, Surroundings, What};
 use crate::sentence::Sentence;
@@ -82,19 +85,15 @@ fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
 }
 
 fn run(plan: &Plan) -> Result<Outcome, Sentence> {
-    if plan.hosts.is_some() {
-        return Err(Sentence::own(
-            "this version runs jobs on this host only; ranks on other hosts come with a later one (--dry-run shows where they would run)",
-        ));
-    }
     let job = job(plan)?;
     let signals = Signals::catch()
         .map_err(|error| Sentence::own(format!("cannot catch signals: {error}")))?;
-    let running = job.start().map_err(|error| Sentence {
-        text: error.to_string(),
-        code: error.code(),
-    })?;
-    signals.deliver_to(running.handle());
+    let running = job
+        .start_with(|handle| signals.deliver_to(handle))
+        .map_err(|error| Sentence {
+            text: error.to_string(),
+            code: error.code(),
+        })?;
     Ok(running.wait())
 }
 
@@ -143,6 +142,44 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         program.env = kept.chain(part.env.clone()).collect();
         job = job.program(program);
+    }
+    if let Some(limit) = plan.start_timeout {
+        job = job.start_limit(limit);
+    }
+    if let Some(limit) = plan.silence {
+        job = job.silence(limit);
+    }
+    if let Some(hosts) = &plan.hosts {
+        job = spread(job, plan, hosts)?;
+    }
+    Ok(job)
+}
+
+/// The job over the hosts of the plan.
+fn spread(mut job: Job, plan: &Plan, hosts: &Hosts) -> Result<Job, Sentence> {
+    let own = std::env::current_exe()
+        .map_err(|error| Sentence::own(format!("cannot find this program: {error}")))?;
+    let push = match plan.push {
+        true => {
+            let bytes = std::fs::read(&own).map_err(|error| {
+                Sentence::own(format!("--push: cannot read {}: {error}", own.display()))
+            })?;
+            Some(reach::name_of(&bytes))
+        }
+        false => None,
+    };
+    let way = Way {
+        agent: &plan.rsh_agent,
+        own: &own,
+        push,
+        start_limit: plan.start_timeout.unwrap_or(Duration::from_secs(30)),
+    };
+    for (entry, ranks) in hosts.by_host() {
+        job = job.host(Host {
+            name: entry.name.clone(),
+            reach: way.to(entry),
+            ranks,
+        });
     }
     Ok(job)
 }

@@ -25,7 +25,7 @@ pub(crate) enum RankState {
 }
 
 impl RankState {
-    pub(super) fn from_word(word: u32) -> RankState {
+    pub(crate) fn from_word(word: u32) -> RankState {
         match word {
             1 => RankState::Active,
             2 => RankState::Finalized,

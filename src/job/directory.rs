@@ -108,10 +108,24 @@ impl<'s> Directory<'s> {
         if place.host == self.here() && (place.local as usize) < self.segment.ranks() {
             return self.segment.control().state(place.local as usize);
         }
+        // Acquire: pairs with the Release in `set_state`.
         RankState::from_word(
             self.word(directory::MEMBERS + rank * directory::MEMBER + 8)
                 .load(Ordering::Acquire),
         )
+    }
+
+    /// Notes the state of a rank of another host; one that is gone counts as a departure.
+    pub(crate) fn set_state(&self, rank: usize, state: RankState) {
+        assert!(rank < MAX_RANKS);
+        // Release: pairs with the Acquire in `state`.
+        self.word(directory::MEMBERS + rank * directory::MEMBER + 8)
+            .store(state as u32, Ordering::Release);
+        if state.is_gone() {
+            let control = self.segment.control();
+            control.departures().fetch_add(1, Ordering::AcqRel);
+            control.wake_all();
+        }
     }
 
     /// Counts up whenever there may be something new: a record, a rank that is gone, the job's end.

@@ -3,21 +3,26 @@
 //! One thread and one loop: every event (a process's end, output, an order, a deadline) is waited for by poll(2); nothing is asked for
 //! at intervals. The thread that forked the ranks is the process's only one, so their parent-death signal means its death.
 use super::cgroup::Groups;
+use super::channel::Channel;
 use super::cores::{Claims, Usable};
+use super::describe::Description;
 use super::guard::UNKILLABLE;
+use super::hub;
 use super::job::{Bind, Error, Job, Output, Stdin};
 use super::judge::Culprit;
 use super::logs::{self, Logs};
 use super::outbox::Outbox;
+use super::pulse::Pulse;
 use super::ranks::{Launch, Rank};
 use super::spawn::Spawn;
-use super::streams::Merge;
 use super::teardown;
-use super::wire::{Description, Order, PACKET, Report};
+use super::wire::{Order, Report};
 use crate::job::Segment;
+use crate::job::exchange::Secret;
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -47,8 +52,9 @@ pub(super) struct Feed {
 /// The agent of one job. Its loop is here; what it does about each event is in `events`, how the job's end goes on in `course`, whose
 /// fault it was in `judge`.
 pub(super) struct Agent {
-    pub(super) control: OwnedFd,
-    pub(super) launcher: OwnedFd,
+    pub(super) control: Channel,
+    /// The launcher's process; from another host only the channel's end tells.
+    pub(super) launcher: Option<OwnedFd>,
     pub(super) guard: OwnedFd,
     pub(super) guard_pid: u32,
     pub(super) guard_is_gone: bool,
@@ -67,7 +73,6 @@ pub(super) struct Agent {
     /// Ranks on their way that others asked for.
     pub(super) spawns: Vec<Spawn>,
     pub(super) outbox: Outbox,
-    pub(super) merge: [Merge; 2],
     pub(super) logs: Option<Logs>,
     pub(super) feed: Feed,
     pub(super) phase: Phase,
@@ -85,42 +90,94 @@ pub(super) struct Agent {
     pub(super) pausing: Option<Instant>,
     pub(super) memory: Option<Groups>,
     pub(super) kills_before: Option<u64>,
+    /// The ranks' numbers among those of all hosts, by index; empty if there is one host.
+    pub(super) numbers: Vec<usize>,
+    pub(super) secret: Option<Secret>,
+    /// Signs of life, where the launcher is on another host.
+    pub(super) pulse: Option<Pulse>,
 }
 
+/// What an agent has of those around it.
+pub(super) struct Ends {
+    pub(super) control: Channel,
+    /// The launcher's process; from another host only the channel's end tells.
+    pub(super) launcher: Option<OwnedFd>,
+    pub(super) guard: OwnedFd,
+}
+
+/// An agent on another host hears something of the launcher's side at least this often until it has its job.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Runs the agent: gets the job from the launcher, runs it, tells what came of it.
-pub(super) fn run(control: OwnedFd, launcher: OwnedFd, guard: OwnedFd) -> ! {
+pub(super) fn run(mut ends: Ends) -> ! {
     process::new_session();
     process::set_name(c"tercio-agent");
-    let Some(job) = receive_job(&control) else {
+    let Some((job, secret)) = receive_job(&mut ends.control) else {
         // The launcher is gone. The guard sees that too, unless it is stopped.
-        let _ = process::signal(guard.as_fd(), libc::SIGKILL);
+        let _ = process::signal(ends.guard.as_fd(), libc::SIGKILL);
         process::exit_now(0)
     };
-    match Agent::start(control.try_clone(), launcher, guard, job) {
+    if job.spans_hosts() {
+        hub::run(ends, job)
+    }
+    let mut ends = Some(ends);
+    let error = match Agent::start(&mut ends, job, secret) {
         Ok(agent) => agent.run(),
-        Err(error) => {
-            let report = Report::Refused {
-                code: error.code(),
-                text: error.to_string(),
-            };
-            let _ = fd::send(control.as_fd(), &report.encode(), true);
-            // Ranks that were started already end with us.
-            teardown_unstarted();
-            process::exit_now(0)
+        Err(error) => error,
+    };
+    if let Some(mut ends) = ends {
+        let report = Report::Refused {
+            code: error.code(),
+            text: error.to_string(),
+        };
+        send_at_last(&mut ends.control, &report);
+    }
+    // Ranks that were started already end with us.
+    teardown_unstarted();
+    process::exit_now(0)
+}
+
+/// Sends a report however long that takes; who reads it reads all.
+pub(super) fn send_at_last(control: &mut Channel, report: &Report) {
+    let mut sent = control.send(&report.encode());
+    loop {
+        match sent {
+            Ok(()) if control.is_flushed() => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            _ => {}
         }
+        let mut watch = Watch::default();
+        control.watch(&mut watch, true);
+        watch.wait(Some(PATIENCE));
+        sent = match sent {
+            Ok(()) => control.flush(),
+            Err(_) => control.send(&report.encode()),
+        };
     }
 }
 
-fn receive_job(control: &OwnedFd) -> Option<Job> {
-    let mut description = Description::default();
-    let mut packet = vec![0_u8; PACKET];
+/// The job, and the secret if it has one. `None` if the launcher's side is gone.
+fn receive_job(control: &mut Channel) -> Option<(Job, Option<Secret>)> {
+    let (mut description, mut secret) = (Description::default(), None);
     loop {
-        let len = fd::receive(control.as_fd(), &mut packet, true)
-            .ok()
-            .filter(|len| *len > 0)?;
-        match Order::decode(&packet[..len])? {
+        let frame = match control.receive() {
+            Ok(frame) => frame,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut watch = Watch::default();
+                let index = control.watch(&mut watch, false);
+                watch.wait(control.is_remote().then_some(PATIENCE));
+                if !watch.ready(index) && control.is_remote() {
+                    return None;
+                }
+                continue;
+            }
+            Err(_) => return None,
+        };
+        match Order::decode(&frame)? {
+            Order::Secret(given) => secret = Some(given),
             Order::Describe(part) if description.push(&part) => {}
-            Order::Go => return description.job(),
+            Order::Go => return Some((description.job()?, secret)),
+            Order::Beat => {}
             _ => return None,
         }
     }
@@ -149,12 +206,8 @@ fn teardown_unstarted() {
 }
 
 impl Agent {
-    fn start(
-        control: std::io::Result<OwnedFd>,
-        launcher: OwnedFd,
-        guard: OwnedFd,
-        job: Job,
-    ) -> Result<Agent, Error> {
+    /// Starts all ranks. `ends` is left as it was if that fails.
+    fn start(ends: &mut Option<Ends>, job: Job, secret: Option<Secret>) -> Result<Agent, Error> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: std::io::Error| {
@@ -165,19 +218,28 @@ impl Agent {
             }
         };
         let guard_pid = process::parent();
-        let control = control.map_err(failed("use its control socket"))?;
         process::adopt_orphans().map_err(failed("adopt orphans"))?;
         let children = fd::signals(&[libc::SIGCHLD]).map_err(failed("watch its children"))?;
         let limit = process::raise_descriptor_limit();
         process::ignore_file_size_signal();
         let plan = job.plan()?;
         let size = job.ranks();
-        let name = super::job_name(process::id());
+        let (name, numbers) = match &job.site {
+            Some(site) => (site.job.clone(), site.numbers()),
+            None => (super::job_name(process::id()), Vec::new()),
+        };
         let usable = Usable::here();
         let room = job.room(usable.count());
         let segment =
             Segment::create(size, room).map_err(|error| Error::new(125, error.to_string()))?;
-        let universe = job.universe(usable.count());
+        let mut universe = job.universe(usable.count());
+        if let Some(site) = &job.site {
+            universe = universe.max(site.host_of_rank.len());
+            segment
+                .directory()
+                .settle(&site.places(), site.here)
+                .map_err(|error| Error::new(125, error.to_string()))?;
+        }
         segment
             .control()
             .universe()
@@ -188,9 +250,14 @@ impl Agent {
             .claimed_cores()
             .store(claims.cores().len() as u32, Ordering::Relaxed);
         let bound = job.bind == Bind::Core && claims.cores().len() == size;
-        let (tag, logs) = match &job.output {
-            Output::Inherit { tag } | Output::Capture { tag } => (*tag, None),
-            Output::Directory { path, tag } => (false, Some(logs::open(path, *tag, size)?)),
+        let logs = match &job.output {
+            Output::Inherit { .. } | Output::Capture { .. } => None,
+            Output::Directory { path, tag } if numbers.is_empty() => {
+                Some(logs::open(path, *tag, 0..size)?)
+            }
+            Output::Directory { path, tag } => {
+                Some(logs::open(path, *tag, numbers.iter().copied())?)
+            }
         };
         let (fed, feed) = match job.stdin {
             Stdin::Forward { .. } => {
@@ -219,6 +286,7 @@ impl Agent {
             fed,
             tell,
             limit,
+            numbers: &numbers,
         };
         for (program, file) in plan.files().enumerate() {
             for _ in 0..job.programs[program].ranks {
@@ -231,6 +299,17 @@ impl Agent {
             }
         }
         drop(common);
+        let Some(Ends {
+            control,
+            launcher,
+            guard,
+        }) = ends.take()
+        else {
+            unreachable!("the ends are taken once")
+        };
+        let pulse = control
+            .is_remote()
+            .then(|| Pulse::new(job.silence, Instant::now()));
         let mut agent = Agent {
             control,
             launcher,
@@ -247,7 +326,6 @@ impl Agent {
             bound,
             limit,
             outbox: Outbox::default(),
-            merge: [Merge::new(tag), Merge::new(tag)],
             logs,
             feed: Feed {
                 pipe: feed,
@@ -264,6 +342,9 @@ impl Agent {
             pausing: None,
             memory,
             kills_before,
+            numbers,
+            secret,
+            pulse,
             claims,
             job,
         };
@@ -304,6 +385,11 @@ impl Agent {
         ));
     }
 
+    /// The number of the rank with index `local` among those of all hosts.
+    pub(super) fn number(&self, local: usize) -> usize {
+        self.numbers.get(local).copied().unwrap_or(local)
+    }
+
     pub(super) fn note(&mut self, text: String) {
         self.outbox.report(&Report::Note(text));
     }
@@ -311,17 +397,17 @@ impl Agent {
     fn run(mut self) -> ! {
         loop {
             self.advance();
-            self.outbox.send(self.control.as_fd());
+            self.outbox.send(&mut self.control);
             let mut watch = Watch::default();
-            let launcher = watch.add(self.launcher.as_fd(), Interest::Read);
+            let launcher = self
+                .launcher
+                .as_ref()
+                .map(|launcher| watch.add(launcher.as_fd(), Interest::Read));
             // A guard that is gone already is not waited for again.
             let guard =
                 (!self.guard_is_gone).then(|| watch.add(self.guard.as_fd(), Interest::Read));
-            let orders = watch.add(self.control.as_fd(), Interest::Read);
+            let orders = self.control.watch(&mut watch, self.outbox.wants_room());
             let children = watch.add(self.children.as_fd(), Interest::Read);
-            if self.outbox.wants_room() {
-                watch.add(self.control.as_fd(), Interest::Write);
-            }
             let launch = self
                 .launch
                 .as_ref()
@@ -367,14 +453,11 @@ impl Agent {
                 self.deadline()
                     .map(|at| at.saturating_duration_since(Instant::now())),
             );
-            if watch.ready(launcher) {
+            if launcher.is_some_and(|launcher| watch.ready(launcher)) {
                 self.forsaken();
             }
             if guard.is_some_and(|guard| watch.ready(guard)) {
                 self.lose_guard();
-            }
-            if watch.ready(orders) {
-                self.take_orders();
             }
             if launch.is_some_and(|launch| watch.ready(launch)) {
                 self.take_launch();
@@ -385,7 +468,6 @@ impl Agent {
                     self.take_spawn(at);
                 }
             }
-            self.feed();
             // Claims before ends: who claimed a rank decides what its end means.
             let ready = |kind: fn(Event) -> bool| {
                 let set: Vec<_> = watched
@@ -405,6 +487,13 @@ impl Agent {
                         .map(|(_, rank, event)| (*rank, *event == Event::Claimant)),
                 );
             }
+            // After ends: what was seen here comes before what is told of others.
+            // A stream may hold frames that were read with earlier ones.
+            if watch.ready(orders) || self.control.is_remote() {
+                self.take_orders();
+            }
+            self.feed();
+            self.keep_pulse();
             for (_, rank, event) in ready(|event| matches!(event, Event::Output(_))) {
                 if let Event::Output(stream) = event {
                     self.take_output(rank, stream);

@@ -22,14 +22,29 @@ const LOOK: Duration = Duration::from_secs(1);
 impl Agent {
     /// Begins to end the job because of `culprit`, unless it is ending already.
     pub(super) fn end(&mut self, culprit: Culprit) {
+        self.begin_to_end(Some(culprit));
+    }
+
+    /// The same; without a culprit it is somebody of another host.
+    pub(super) fn begin_to_end(&mut self, culprit: Option<Culprit>) {
         if !matches!(self.phase, Phase::Running | Phase::Draining(_)) {
             return;
         }
-        self.culprit = Some(culprit);
+        let told = culprit.as_ref().is_none_or(|culprit| {
+            matches!(culprit.cause, Cause::TimeLimit(_) | Cause::Interrupted(_))
+        });
+        self.culprit = culprit;
         self.ended_after = Some(self.begun.elapsed());
         self.ended_with = (0..self.ranks.len())
             .filter(|&rank| !self.ranks[rank].over())
             .collect();
+        if self.job.site.is_some() && !told {
+            // The other hosts' ranks end now, not when ours are gone.
+            if let Some(findings) = self.findings() {
+                self.outbox.report(&Report::Failed(Box::new(findings)));
+                self.outbox.send(&mut self.control);
+            }
+        }
         self.segment.control().raise_abort();
         teardown::tell(&self.ranks);
         self.phase = Phase::Ending(Instant::now() + self.job.grace);
@@ -77,7 +92,8 @@ impl Agent {
             let over = || self.ranks.iter().all(|rank| rank.over());
             self.phase = match self.phase {
                 Phase::Running if self.launch.is_none() && over() => {
-                    if self.no_goodbye.is_some() {
+                    // With other hosts that is one host's part of the account.
+                    if self.no_goodbye.is_some() && self.job.site.is_none() {
                         self.culprit = Some(self.accuse_no_goodbye(None));
                     }
                     self.ended_after = Some(self.begun.elapsed());
@@ -142,6 +158,7 @@ impl Agent {
         lines
             .chain(stops)
             .chain(pausing)
+            .chain(self.pulse.as_ref().map(|pulse| pulse.deadline()))
             .chain(phase)
             .chain(self.next_look)
             .min()
@@ -181,7 +198,8 @@ impl Agent {
             };
             stop.told = true;
             let signal = signal_name(stop.signal);
-            self.note(format!("rank {number} (process {pid}) is stopped ({signal}), and the job waits for it; `kill -CONT {pid}` lets it go on"));
+            let rank = self.number(number);
+            self.note(format!("rank {rank} (process {pid}) is stopped ({signal}), and the job waits for it; `kill -CONT {pid}` lets it go on"));
         }
     }
 
@@ -218,33 +236,29 @@ impl Agent {
         if !self.outbox.is_drained() {
             self.outbox.discard_output();
         }
-        let report = match (&self.refused, self.findings()) {
-            (Some(error), _) => Report::Refused {
+        let report = match &self.refused {
+            Some(error) => Report::Refused {
                 code: error.code(),
                 text: error.to_string(),
             },
-            (None, None) => Report::Done {
-                code: 0,
-                verdict: None,
-            },
-            (None, Some(findings)) => {
-                let (verdict, (code, _)) = (findings.verdict(), findings.cause.code());
-                Report::Done {
-                    code,
-                    verdict: Some((verdict.text, verdict.json)),
-                }
-            }
+            None => Report::Done(Box::new(self.account())),
         };
         self.outbox.report(&report);
         loop {
-            self.outbox.send(self.control.as_fd());
-            if self.outbox.is_empty() {
+            self.outbox.send(&mut self.control);
+            if self.outbox.is_empty() && self.control.is_flushed() {
                 break;
             }
             let mut watch = Watch::default();
-            watch.add(self.control.as_fd(), Interest::Write);
-            watch.add(self.launcher.as_fd(), Interest::Read);
-            watch.wait(None);
+            let orders = self.control.watch(&mut watch, true);
+            if let Some(launcher) = &self.launcher {
+                watch.add(launcher.as_fd(), Interest::Read);
+            }
+            watch.wait(self.pulse.as_ref().map(|_| BLOCKED_OUTPUT));
+            if watch.ready(orders) || self.pulse.is_some() {
+                self.take_orders();
+                self.keep_pulse();
+            }
         }
         for rank in &self.ranks {
             process::reap(rank.pid);

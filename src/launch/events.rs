@@ -6,7 +6,8 @@ use super::ranks::{Claimant, Stop, refusal};
 use super::running::Ending;
 use super::teardown;
 use super::verdict::{Cause, signal_name};
-use super::wire::{Order, PACKET, Report, Stream};
+use super::wire::{Order, Report, Stream};
+use crate::job::RankState;
 use crate::job::claim::CLAIM;
 use crate::job::directory::Record;
 use crate::job::exchange::{self, Request};
@@ -47,7 +48,7 @@ impl Agent {
             None => "ended early".into(),
         };
         let cause = Cause::Lost {
-            who: "guard",
+            who: "guard".into(),
             pid: self.guard_pid,
             how,
         };
@@ -55,13 +56,26 @@ impl Agent {
         self.kill_now();
     }
 
+    /// Gives a sign of life when it is time, and ends everything when there has been none of the launcher's side for too long.
+    pub(super) fn keep_pulse(&mut self) {
+        let Some(pulse) = &mut self.pulse else { return };
+        let now = Instant::now();
+        if pulse.look(now) {
+            self.outbox.report(&Report::Beat);
+        }
+        if pulse.silence(now).is_some() {
+            self.forsaken();
+        }
+    }
+
     pub(super) fn take_orders(&mut self) {
-        let mut packet = vec![0_u8; PACKET];
         loop {
-            match fd::receive(self.control.as_fd(), &mut packet, false) {
-                Ok(0) => self.forsaken(),
-                Ok(len) => {
-                    if let Some(order) = Order::decode(&packet[..len]) {
+            match self.control.receive() {
+                Ok(frame) => {
+                    if let Some(pulse) = &mut self.pulse {
+                        pulse.hear(Instant::now());
+                    }
+                    if let Some(order) = Order::decode(&frame) {
                         self.obey(order);
                     }
                 }
@@ -73,7 +87,16 @@ impl Agent {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Describe(_) | Order::Go => {}
+            Order::Describe(_) | Order::Go | Order::Secret(_) | Order::Beat => {}
+            Order::Fail => self.begin_to_end(None),
+            Order::Publish(record) => self.append(&record),
+            Order::Gone(rank, state) => {
+                let world = self.segment.directory().world();
+                if (rank as usize) < world {
+                    let state = RankState::from_word(state);
+                    self.segment.directory().set_state(rank as usize, state);
+                }
+            }
             Order::End(Ending::TimeLimit) => self.end(Culprit {
                 cause: Cause::TimeLimit(self.job.timeout),
                 rank: None,
@@ -147,17 +170,19 @@ impl Agent {
         let mut told = [0_u8; 64];
         let len = fd::read(pipe.as_raw_fd(), &mut told).unwrap_or(0);
         self.launch = None;
-        match refusal(&told[..len], &self.job) {
+        match refusal(&told[..len], &self.job, &self.numbers) {
             Some(error) => {
                 self.refused = Some(error);
                 self.segment.control().raise_abort();
                 self.kill_now();
             }
             None => {
-                let ranks = self.ranks.iter().map(|rank| rank.pid).collect();
+                let pids: Vec<u32> = self.ranks.iter().map(|rank| rank.pid).collect();
+                for report in Report::ranks(&pids) {
+                    self.outbox.report(&report);
+                }
                 self.outbox.report(&Report::Started {
                     agent: process::id(),
-                    ranks,
                 });
             }
         }
@@ -215,22 +240,30 @@ impl Agent {
         }
         match Request::decode(&packet.bytes) {
             Some(Request::Put { key, value }) => self.publish(Record {
-                rank: number as u32,
+                rank: self.number(number) as u32,
                 key,
                 value,
             }),
             Some(Request::Secret) => {
                 if let Some(socket) = &self.ranks[number].claim {
-                    let _ = fd::send(socket.as_fd(), Request::answer(None), false);
+                    let _ = fd::send(socket.as_fd(), Request::answer(self.secret.as_ref()), false);
                 }
             }
             None => {}
         }
     }
 
-    /// Puts a record into this host's directory.
+    /// A rank here has published something.
     fn publish(&mut self, record: Record) {
-        if let Err(error) = self.segment.directory().append(&record) {
+        self.append(&record);
+        if self.job.site.is_some() {
+            self.outbox.report(&Report::Published(record));
+        }
+    }
+
+    /// Puts a record into this host's directory.
+    fn append(&mut self, record: &Record) {
+        if let Err(error) = self.segment.directory().append(record) {
             self.note(error.to_string());
         }
     }
@@ -287,9 +320,25 @@ impl Agent {
                 }
             }
         }
+        self.tell_departures();
         if !failed.is_empty() || self.segment.control().is_aborted() {
             if let Some(culprit) = self.find_culprit(&failed) {
                 self.end(culprit);
+            }
+        }
+    }
+
+    /// Tells the other hosts which ranks are gone.
+    fn tell_departures(&mut self) {
+        if self.job.site.is_none() {
+            return;
+        }
+        for local in 0..self.ranks.len() {
+            let state = self.segment.control().state(local);
+            if state.is_gone() && !self.ranks[local].departed && self.ranks[local].over() {
+                self.ranks[local].departed = true;
+                let number = self.number(local) as u32;
+                self.outbox.report(&Report::Gone(number, state as u32));
             }
         }
     }
@@ -357,20 +406,21 @@ impl Agent {
         if bytes.is_empty() {
             return;
         }
+        let number = self.number(rank);
         match &mut self.logs {
             Some(logs) => {
-                if let Some(text) = logs.write(rank, stream, bytes) {
+                if let Some(text) = logs.write(rank, number, stream, bytes) {
                     self.note(text);
                 }
             }
             None => {
-                let bytes = self.merge[stream].pass(rank, bytes);
                 self.outbox.output(
                     if stream == 0 {
                         Stream::Out
                     } else {
                         Stream::Err
                     },
+                    number as u32,
                     &bytes,
                 );
             }

@@ -1,8 +1,9 @@
 //! The guard: started by the launcher, parent of the agent. It does nothing but see to it that nothing outlives either.
-use super::agent;
+use super::agent::{self, Ends};
+use super::channel::{Channel, MAGIC};
 use super::teardown;
 use super::verdict::{Cause, Findings, signal_name};
-use super::wire::Report;
+use super::wire::{Account, BYTE_ORDER, Hello, Report, WIRE};
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process::{self, Change, Exit, Fork};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,19 +18,33 @@ pub(super) const STOPPED: Duration = Duration::from_secs(5);
 pub(super) fn run(control: i32) -> Result<std::convert::Infallible, String> {
     let control = fd::inherited(control)
         .map_err(|error| format!("the guard has no control socket ({error})"))?;
-    process::set_name(c"tercio-guard");
-    process::adopt_orphans()
-        .map_err(|error| format!("the guard cannot adopt orphans ({error})"))?;
     let parent = fd::peer(control.as_fd())
         .map_err(|error| format!("the guard does not know its launcher ({error})"))?;
-    let no_pidfd =
-        |error| format!("this kernel has no pidfd_open ({error}); Linux 5.4 or newer is needed");
     let launcher = process::open(parent);
     if process::parent() != parent {
         // It is gone already, and its number may be another's.
         process::exit_now(125);
     }
     let launcher = launcher.map_err(no_pidfd)?;
+    begin(Side::Here { control, launcher })
+}
+
+/// Runs the guard of an agent on another host than the launcher's, to which standard input and output lead.
+pub(super) fn run_there() -> Result<std::convert::Infallible, String> {
+    let failed = |error| format!("the guard cannot use its standard input and output ({error})");
+    let input = fd::take_over(0).map_err(failed)?;
+    begin(Side::There { input })
+}
+
+fn no_pidfd(error: std::io::Error) -> String {
+    format!("this kernel has no pidfd_open ({error}); Linux 5.4 or newer is needed")
+}
+
+/// Forks the agent, and watches it and the launcher.
+fn begin(side: Side) -> Result<std::convert::Infallible, String> {
+    process::set_name(c"tercio-guard");
+    process::adopt_orphans()
+        .map_err(|error| format!("the guard cannot adopt orphans ({error})"))?;
     let me = process::open(process::id()).map_err(no_pidfd)?;
     let children = fd::signals(&[libc::SIGCHLD])
         .map_err(|error| format!("the guard cannot watch its children ({error})"))?;
@@ -48,19 +63,30 @@ pub(super) fn run(control: i32) -> Result<std::convert::Infallible, String> {
             if fd::read(go.as_raw_fd(), &mut byte).unwrap_or(0) == 0 {
                 process::exit_now(125);
             }
-            agent::run(control, launcher, me)
+            let (control, launcher) = match side {
+                Side::Here { control, launcher } => (Channel::Packets(control), Some(launcher)),
+                Side::There { input } => (greet(input)?, None),
+            };
+            agent::run(Ends {
+                control,
+                launcher,
+                guard: me,
+            })
         }
         Fork::Parent(pid) => {
             drop((me, go));
             let agent = process::open(pid).map_err(no_pidfd)?;
-            // Until now the launcher's starting thread took us along, for there was nobody to kill a guard that was stopped. From here on
-            // there is the agent, and the thread may end.
-            process::live_without_parent();
+            match &side {
+                // Until now the launcher's starting thread took us along, for there was nobody to kill a guard that was stopped. From here on
+                // there is the agent, and the thread may end.
+                Side::Here { .. } => process::live_without_parent(),
+                // The agent's alone: its end is to be seen at the other side.
+                Side::There { .. } => drop(fd::take_over(1)),
+            }
             let _ = fd::write(tell.as_raw_fd(), &[0]);
             drop(tell);
             Guard {
-                control,
-                launcher,
+                side,
                 agent,
                 pid,
                 children,
@@ -71,9 +97,37 @@ pub(super) fn run(control: i32) -> Result<std::convert::Infallible, String> {
     }
 }
 
+/// The channel of an agent on another host, on which it has said who it is.
+fn greet(input: OwnedFd) -> Result<Channel, String> {
+    let output = fd::take_over(1)
+        .map_err(|error| format!("the agent cannot use its standard output ({error})"))?;
+    let mut all = MAGIC;
+    while !all.is_empty() {
+        let sent = fd::write(output.as_raw_fd(), all)
+            .map_err(|error| format!("the launcher's side is gone ({error})"))?;
+        all = &all[sent..];
+    }
+    let mut channel = Channel::stream(input, output);
+    let hello = Hello {
+        order: BYTE_ORDER.to_ne_bytes(),
+        wire: WIRE,
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: process::id(),
+    };
+    agent::send_at_last(&mut channel, &Report::Hello(hello));
+    Ok(channel)
+}
+
+/// The launcher as a guard sees it.
+enum Side {
+    /// A process of this host, which hears from the guard what the agent cannot tell.
+    Here { control: OwnedFd, launcher: OwnedFd },
+    /// On another host: all that there is of it is the stream that the agent reads.
+    There { input: OwnedFd },
+}
+
 struct Guard {
-    control: OwnedFd,
-    launcher: OwnedFd,
+    side: Side,
     agent: OwnedFd,
     pid: u32,
     children: OwnedFd,
@@ -86,7 +140,10 @@ impl Guard {
         let mut told = false;
         loop {
             let mut watch = Watch::default();
-            let launcher = watch.add(self.launcher.as_fd(), Interest::Read);
+            let launcher = match &self.side {
+                Side::Here { launcher, .. } => watch.add(launcher.as_fd(), Interest::Read),
+                Side::There { input } => watch.add(input.as_fd(), Interest::End),
+            };
             let agent = watch.add(self.agent.as_fd(), Interest::Read);
             let children = watch.add(self.children.as_fd(), Interest::Read);
             let limit = stopped
@@ -116,7 +173,7 @@ impl Guard {
                     "the job's agent (process {0}) is stopped, and the job waits for it; `kill -CONT {0}` lets it go on",
                     self.pid
                 );
-                let _ = fd::send(self.control.as_fd(), &Report::Note(text).encode(), false);
+                self.tell(&Report::Note(text), false);
             }
         }
     }
@@ -131,7 +188,7 @@ impl Guard {
         }
         let left = self.sweep();
         if let Some(note) = left {
-            let _ = fd::send(self.control.as_fd(), &Report::Note(note).encode(), false);
+            self.tell(&Report::Note(note), false);
         }
         let how = match exit {
             Exit::Code(code) => format!("ended early with code {code}"),
@@ -141,7 +198,7 @@ impl Guard {
         };
         let findings = Findings {
             cause: Cause::Lost {
-                who: "agent",
+                who: "agent".into(),
                 pid: self.pid,
                 how,
             },
@@ -153,19 +210,30 @@ impl Guard {
             ended: Vec::new(),
             doing: Vec::new(),
         };
-        let (code, _) = findings.cause.code();
-        let verdict = findings.verdict();
         // The launcher reads all that comes before this, so there is room soon; if it is gone the error does not matter.
-        let _ = fd::send(
-            self.control.as_fd(),
-            &Report::Done {
-                code,
-                verdict: Some((verdict.text, verdict.json)),
-            }
-            .encode(),
-            true,
-        );
+        let account = Account {
+            findings: Some(findings),
+            ..Account::default()
+        };
+        self.tell(&Report::Done(Box::new(account)), true);
         process::exit_now(125)
+    }
+
+    /// Tells the launcher in the agent's place. On another host that cannot be done: the agent may have ended amid a frame. The launcher's side
+    /// sees the stream's end, and what is said here where the remote shell's own messages go.
+    fn tell(&self, report: &Report, wait: bool) {
+        match (&self.side, report) {
+            (Side::Here { control, .. }, report) => {
+                let _ = fd::send(control.as_fd(), &report.encode(), wait);
+            }
+            (Side::There { .. }, Report::Note(text)) => eprintln!("tercio: {text}"),
+            (Side::There { .. }, Report::Done(account)) => {
+                if let Some(findings) = &account.findings {
+                    eprint!("{}", findings.verdict().text());
+                }
+            }
+            (Side::There { .. }, _) => {}
+        }
     }
 
     /// Kills every descendant. What could not be killed is a sentence.

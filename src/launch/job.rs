@@ -1,6 +1,8 @@
 //! What is to run: the job, its programs and how they are connected to the world.
-use super::running::{self, Outcome, Running};
+use super::running::{self, Handle, Outcome, Running};
+use crate::job::directory::Place;
 use crate::job::layout::MAX_LOCAL_RANKS;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -110,7 +112,81 @@ impl Default for Output {
     }
 }
 
-/// A job of one host: its programs and how it runs. Ranks are numbered through the programs in their order.
+/// How the agent of a host is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is this host.
+    Here,
+    /// By this command, whose standard input and output become the agent's: `ssh node01 ...`. What it starts there at last must be a
+    /// program of this version that begins with [`role`](super::role), with `TERCIO_ROLE=agent` in its environment.
+    Command {
+        /// The command and its arguments.
+        words: Vec<OsString>,
+        /// Whether the other side may ask for this program's executable: a line `TERCIO-WANTS` on its standard output, to which the answer
+        /// is its length in decimal, a line's end, and its bytes.
+        push: bool,
+    },
+}
+
+/// A host of a job, and the ranks that run there.
+///
+/// ```
+/// use tercio::launch::{Host, Job, Program, Reach};
+/// let words = ["ssh", "node01", "TERCIO_ROLE=agent /opt/bin/simulate"].map(Into::into).to_vec();
+/// let job = Job::new()
+///     .program(Program::new("./simulate", 4))
+///     .host(Host { name: "localhost".into(), reach: Reach::Here, ranks: vec![0, 1] })
+///     .host(Host { name: "node01".into(), reach: Reach::Command { words, push: false }, ranks: vec![2, 3] });
+/// assert_eq!(job.ranks(), 4);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its name for messages.
+    pub name: String,
+    /// How to get there.
+    pub reach: Reach,
+    /// The numbers of its ranks, ascending.
+    pub ranks: Vec<usize>,
+}
+
+/// What an agent knows of the job of which it runs a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    /// This host's name for messages.
+    pub(super) name: String,
+    /// The job's name.
+    pub(super) job: String,
+    /// This host's number.
+    pub(super) here: u32,
+    /// For each rank of the world the number of its host.
+    pub(super) host_of_rank: Vec<u32>,
+    /// For each program of this part its number in the job.
+    pub(super) appnums: Vec<u32>,
+}
+
+impl Site {
+    /// The numbers of the ranks here, by their index.
+    pub(super) fn numbers(&self) -> Vec<usize> {
+        let here = |rank: &usize| self.host_of_rank[*rank] == self.here;
+        (0..self.host_of_rank.len()).filter(here).collect()
+    }
+
+    /// Where each rank of the world is.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let mut next = BTreeMap::<u32, u32>::new();
+        let place = |&host: &u32| {
+            let next = next.entry(host).or_default();
+            *next += 1;
+            Place {
+                host,
+                local: *next - 1,
+            }
+        };
+        self.host_of_rank.iter().map(place).collect()
+    }
+}
+
+/// A job: its programs, its hosts and how it runs. Ranks are numbered through the programs in their order.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -133,6 +209,11 @@ pub struct Job {
     pub(super) foreign_names: bool,
     pub(super) removed: Vec<OsString>,
     pub(super) universe: Option<usize>,
+    pub(super) hosts: Vec<Host>,
+    pub(super) start_limit: Duration,
+    pub(super) silence: Duration,
+    /// For an agent of a job of several hosts.
+    pub(super) site: Option<Site>,
 }
 
 /// How many ranks can be spawned where nobody said how many: room for them is only room, no memory.
@@ -158,6 +239,10 @@ impl Job {
             foreign_names: false,
             removed: Vec::new(),
             universe: None,
+            hosts: Vec::new(),
+            start_limit: Duration::from_secs(30),
+            silence: Duration::from_secs(5),
+            site: None,
         }
     }
 
@@ -238,6 +323,33 @@ impl Job {
         .min(MAX_LOCAL_RANKS)
     }
 
+    /// Adds a host. Each rank runs on exactly one of a job's hosts; a job without any runs on this one.
+    pub fn host(mut self, host: Host) -> Job {
+        self.hosts.push(host);
+        self
+    }
+
+    /// How long each host may take until its agent is there (30 s unless told).
+    pub fn start_limit(mut self, limit: Duration) -> Job {
+        self.start_limit = limit;
+        self
+    }
+
+    /// After how long without a sign of life a host is lost, and the job with it (5 s unless told; at least 1 s).
+    pub fn silence(mut self, limit: Duration) -> Job {
+        self.silence = limit.max(Duration::from_secs(1));
+        self
+    }
+
+    /// Whether ranks run on several hosts, or on one that is not this.
+    pub(super) fn spans_hosts(&self) -> bool {
+        match &self.hosts[..] {
+            [] => false,
+            [only] => only.reach != Reach::Here,
+            _ => true,
+        }
+    }
+
     /// The number of ranks of all programs.
     pub fn ranks(&self) -> usize {
         self.programs.iter().map(|program| program.ranks).sum()
@@ -248,7 +360,28 @@ impl Job {
     /// # Errors
     /// 127 if a program is not found, 126 if it cannot be executed, 125 if anything else keeps the job from starting.
     pub fn start(self) -> Result<Running, Error> {
-        running::start(self)
+        running::start(self, drop)
+    }
+
+    /// [`Job::start`], with a handle for `tell` as soon as there is something to end: hosts may take long to start.
+    ///
+    /// # Errors
+    /// Those of [`Job::start`].
+    ///
+    /// ```no_run
+    /// use tercio::launch::{Ending, Job, Program};
+    ///
+    /// tercio::launch::role();
+    /// let running = Job::new().program(Program::new("./simulate", 4)).start_with(|handle| {
+    ///     std::thread::spawn(move || {
+    ///         let _ = std::io::stdin().read_line(&mut String::new());
+    ///         handle.end(Ending::Signal(2));
+    ///     });
+    /// });
+    /// std::process::exit(running.unwrap().wait().code);
+    /// ```
+    pub fn start_with(self, tell: impl FnOnce(Handle)) -> Result<Running, Error> {
+        running::start(self, tell)
     }
 
     /// Starts the job and waits for its end.

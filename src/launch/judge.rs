@@ -1,6 +1,7 @@
 //! Whose fault it was: from how processes ended, and from what ranks left on the control page.
 use super::agent::Agent;
 use super::verdict::{Cause, Findings, Subject};
+use super::wire::Account;
 use crate::job::control::Report;
 use crate::job::{Control, FailureKind, RankState};
 use crate::model::{Call, call_name};
@@ -49,6 +50,7 @@ pub(super) fn cause(control: Control<'_>, rank: usize, told: Option<Told>) -> Ca
                 code: report.code,
                 text: report.text,
             },
+            FailureKind::Gone => Cause::Gone(report.text),
             _ => Cause::Reported(report.text),
         };
     }
@@ -161,10 +163,33 @@ impl Agent {
             words = words + " " + &arg.to_string_lossy();
         }
         Subject {
-            rank,
+            rank: self.number(rank),
             pid: self.ranks[rank].main_pid(),
             program: shortened(&words),
             call: last_call(self.segment.control(), rank),
+        }
+    }
+
+    /// What the ranks that were ended were doing.
+    fn doing(&self) -> Vec<(usize, String)> {
+        self.ended_with
+            .iter()
+            .map(|&rank| (self.number(rank), last_call(self.segment.control(), rank)))
+            .filter(|(_, call)| !call.is_empty())
+            .collect()
+    }
+
+    /// What came of the job, or of its part on this host.
+    pub(super) fn account(&self) -> Account {
+        Account {
+            findings: self.findings(),
+            ended: self
+                .ended_with
+                .iter()
+                .map(|&rank| self.number(rank))
+                .collect(),
+            doing: self.doing(),
+            suspect: self.no_goodbye.map(|rank| self.subject(rank)),
         }
     }
 
@@ -174,25 +199,24 @@ impl Agent {
         let after = self.ended_after.unwrap_or_else(|| self.begun.elapsed());
         let own = culprit.rank.as_ref().map(|subject| subject.rank);
         let doing = match culprit.cause {
-            Cause::TimeLimit(_) => self
-                .ended_with
-                .iter()
-                .map(|&rank| (rank, last_call(self.segment.control(), rank)))
-                .filter(|(_, call)| !call.is_empty())
-                .collect(),
+            Cause::TimeLimit(_) => self.doing(),
             _ => Vec::new(),
+        };
+        let (size, host) = match &self.job.site {
+            Some(site) => (site.host_of_rank.len(), site.name.clone()),
+            None => (self.ranks.len(), super::host()),
         };
         Some(Findings {
             cause: culprit.cause,
             rank: culprit.rank,
-            size: self.ranks.len(),
-            host: super::host(),
+            size,
+            host,
             job: self.name.clone(),
             after,
             ended: self
                 .ended_with
                 .iter()
-                .copied()
+                .map(|&rank| self.number(rank))
                 .filter(|rank| Some(*rank) != own)
                 .collect(),
             doing,

@@ -12,20 +12,24 @@ pub(super) struct Logs {
     ranks: Vec<[(PathBuf, Option<File>, Merge); 2]>,
 }
 
-/// Makes the directory and empty files for `size` ranks.
-pub(super) fn open(directory: &Path, tag: bool, size: usize) -> Result<Logs, Error> {
+/// Makes the directory and empty files for ranks of these numbers.
+pub(super) fn open(
+    directory: &Path,
+    tag: bool,
+    numbers: impl IntoIterator<Item = usize>,
+) -> Result<Logs, Error> {
     let mut logs = Logs {
         directory: directory.to_owned(),
         tag,
-        ranks: Vec::with_capacity(size),
+        ranks: Vec::new(),
     };
-    logs.grow(size)?;
+    logs.grow(numbers)?;
     Ok(logs)
 }
 
 impl Logs {
-    /// Makes files for the ranks up to `size` that have none yet.
-    pub(super) fn grow(&mut self, size: usize) -> Result<(), Error> {
+    /// Makes files for further ranks.
+    pub(super) fn grow(&mut self, numbers: impl IntoIterator<Item = usize>) -> Result<(), Error> {
         let failed = |path: &Path, error: std::io::Error| {
             Error::new(
                 125,
@@ -35,7 +39,7 @@ impl Logs {
                 ),
             )
         };
-        for rank in self.ranks.len()..size {
+        for rank in numbers {
             let own = self.directory.join(format!("rank.{rank}"));
             std::fs::create_dir_all(&own).map_err(|error| failed(&own, error))?;
             let file = |name: &str| {
@@ -48,9 +52,15 @@ impl Logs {
         Ok(())
     }
 
-    /// Writes output of a rank. When its file takes no more, one sentence says so, and what follows is dropped.
-    pub(super) fn write(&mut self, rank: usize, stream: usize, bytes: Vec<u8>) -> Option<String> {
-        let (path, file, merge) = &mut self.ranks[rank][stream];
+    /// Writes output of the rank with index `local` and number `rank`. When its file takes no more, one sentence says so, and what follows is dropped.
+    pub(super) fn write(
+        &mut self,
+        local: usize,
+        rank: usize,
+        stream: usize,
+        bytes: Vec<u8>,
+    ) -> Option<String> {
+        let (path, file, merge) = &mut self.ranks[local][stream];
         let bytes = merge.pass(rank, bytes);
         let error = file.as_mut()?.write_all(&bytes).err()?;
         *file = None;

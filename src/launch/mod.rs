@@ -17,15 +17,19 @@
 mod agent;
 pub(crate) mod attend;
 mod cgroup;
+mod channel;
 mod cores;
 mod course;
+mod describe;
 mod events;
 mod guard;
+mod hub;
 mod job;
 mod judge;
 mod logs;
 mod outbox;
 mod plan;
+mod pulse;
 mod ranks;
 mod relay;
 mod running;
@@ -35,7 +39,7 @@ mod teardown;
 mod verdict;
 mod wire;
 
-pub use job::{Bind, Error, Job, Output, Program, Stdin};
+pub use job::{Bind, Error, Host, Job, Output, Program, Reach, Stdin};
 pub use plan::Plan;
 pub use running::{Ending, Handle, Outcome, Running};
 pub use verdict::Verdict;
@@ -54,8 +58,13 @@ const CONTROL: &str = "TERCIO_CONTROL_FD";
 /// It must be the first line of `main`, before any thread is started: the guard forks the agent while it has one
 /// thread. In a program that never starts jobs it is not needed.
 pub fn role() {
-    if std::env::var_os(ROLE).is_none_or(|role| role != "guard") {
-        return;
+    match std::env::var_os(ROLE) {
+        Some(role) if role == "guard" => {}
+        Some(role) if role == "agent" => give_up(match guard::run_there() {
+            Err(why) => why,
+            Ok(never) => match never {},
+        }),
+        _ => return,
     }
     let number = std::env::var(CONTROL)
         .ok()
@@ -65,6 +74,10 @@ pub fn role() {
         Some(Ok(never)) => match never {},
         None => format!("{ROLE} is set but {CONTROL} is not; only tercio itself sets them"),
     };
+    give_up(why)
+}
+
+fn give_up(why: String) -> ! {
     eprintln!("tercio: {why}");
     crate::sys::process::exit_now(125)
 }

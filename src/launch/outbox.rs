@@ -1,9 +1,8 @@
 //! What the agent has to tell its launcher: reports at once, output as far as the launcher's credit goes.
+use super::channel::Channel;
 use super::wire::{PAYLOAD, Report, Stream};
-use crate::sys::fd;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 /// Bytes of output that may be under way to the launcher and not yet written by it.
 const WINDOW: usize = 1 << 20;
@@ -25,11 +24,18 @@ impl Outbox {
         self.reports.push_back(report.encode());
     }
 
-    pub(super) fn output(&mut self, stream: Stream, bytes: &[u8]) {
-        for piece in bytes.chunks(PAYLOAD) {
+    /// Output of a rank, which is sent in one run.
+    pub(super) fn output(&mut self, stream: Stream, rank: u32, bytes: &[u8]) {
+        let mut pieces = bytes.chunks(PAYLOAD).peekable();
+        while let Some(piece) = pieces.next() {
             self.waiting += piece.len();
-            self.output
-                .push_back((piece.len(), Report::Output(stream, piece.to_vec()).encode()));
+            let report = Report::Output {
+                stream,
+                rank,
+                more: pieces.peek().is_some(),
+                bytes: piece.to_vec(),
+            };
+            self.output.push_back((piece.len(), report.encode()));
         }
     }
 
@@ -69,56 +75,60 @@ impl Outbox {
         !self.lost && (!self.reports.is_empty() || self.may_send_output())
     }
 
-    /// Sends what can be sent without waiting.
-    pub(super) fn send(&mut self, socket: BorrowedFd<'_>) {
+    /// Sends what can be sent without waiting; how much of it was output.
+    pub(super) fn send(&mut self, channel: &mut Channel) -> usize {
+        let mut sent = 0;
+        self.lost |= channel.flush().is_err();
         while self.wants_room() {
             let frame = self
                 .reports
                 .front()
                 .or_else(|| self.output.front().map(|(_, frame)| frame));
-            let Some(frame) = frame else { return };
-            match fd::send(socket, frame, false) {
+            let Some(frame) = frame else { break };
+            match channel.send(frame) {
                 Ok(()) => {}
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock
-                        || error.raw_os_error() == Some(libc::ENOBUFS) =>
-                {
-                    return;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {
                     self.lost = true;
-                    return;
+                    break;
                 }
             }
             if self.reports.pop_front().is_none() {
                 if let Some((len, _)) = self.output.pop_front() {
                     self.waiting -= len;
                     self.under_way += len;
+                    sent += len;
                 }
             }
         }
+        sent
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use crate::sys::fd;
 
     #[test]
     fn output_waits_for_credit_and_reports_do_not() {
         let (agent, launcher) = fd::packet_pair().unwrap();
+        let (mut agent, mut launcher) = (Channel::Packets(agent), Channel::Packets(launcher));
         let mut outbox = Outbox::default();
-        outbox.output(Stream::Out, &vec![b'x'; WINDOW + PAYLOAD]);
+        outbox.output(Stream::Out, 3, &vec![b'x'; WINDOW + PAYLOAD]);
         let mut received = 0;
-        let mut packet = vec![0; super::super::wire::PACKET];
         let mut drain = |outbox: &mut Outbox, received: &mut usize| loop {
-            outbox.send(agent.as_fd());
-            let Ok(len) = fd::receive(launcher.as_fd(), &mut packet, false) else {
+            outbox.send(&mut agent);
+            let Ok(packet) = launcher.receive() else {
                 return;
             };
-            match Report::decode(&packet[..len]) {
-                Some(Report::Output(Stream::Out, bytes)) => *received += bytes.len(),
+            match Report::decode(&packet) {
+                Some(Report::Output {
+                    stream: Stream::Out,
+                    rank: 3,
+                    bytes,
+                    ..
+                }) => *received += bytes.len(),
                 other => assert_eq!(other, Some(Report::Paused)),
             }
         };

@@ -1,7 +1,7 @@
 //! What a job will do, before it does it: which file each program is, and what can be said against it.
 use super::cores::Usable;
-use super::job::{Bind, Error, Job, Program, Stdin};
-use crate::job::layout::MAX_LOCAL_RANKS;
+use super::job::{Bind, Error, Job, Program, Reach, Stdin};
+use crate::job::layout::{MAX_LOCAL_RANKS, MAX_RANKS};
 use crate::sys::process;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -46,11 +46,20 @@ impl Job {
                 format!("0 ranks were asked for {name}; ask for at least 1"),
             ));
         }
-        if size > MAX_LOCAL_RANKS {
+        let most = match self.spans_hosts() {
+            true => MAX_RANKS,
+            false => MAX_LOCAL_RANKS,
+        };
+        if size > most {
             return Err(Error::new(
                 125,
                 format!(
-                    "{size} ranks were asked for, and one host takes at most {MAX_LOCAL_RANKS}; use fewer"
+                    "{size} ranks were asked for, and {} at most {most}; use fewer",
+                    if self.spans_hosts() {
+                        "a job takes"
+                    } else {
+                        "one host takes"
+                    }
                 ),
             ));
         }
@@ -71,18 +80,81 @@ impl Job {
                 return Err(Error::new(125, text));
             }
         }
+        self.check_hosts()?;
         let mut first = 0;
         let mut programs = Vec::new();
         for program in &self.programs {
             let ranks = first..first + program.ranks;
             first = ranks.end;
-            programs.push((ranks, find(program)?, program.args.clone()));
+            // What runs elsewhere is looked for there.
+            let file = match self.has_here(&ranks) {
+                true => find(program)?,
+                false => PathBuf::from(&program.command),
+            };
+            programs.push((ranks, file, program.args.clone()));
         }
         Ok(Plan {
             programs,
             cores: Usable::here().count(),
             bind: self.bind,
         })
+    }
+}
+
+impl Job {
+    /// Each rank must have one host, and no host more ranks than it can take.
+    fn check_hosts(&self) -> Result<(), Error> {
+        if self.hosts.is_empty() {
+            return Ok(());
+        }
+        let refuse = |text: String| Err(Error::new(125, text));
+        let mut seen = vec![false; self.ranks()];
+        for host in &self.hosts {
+            let name = &host.name;
+            if host.ranks.is_empty() {
+                return refuse(format!("host \"{name}\" has no rank; leave it out"));
+            }
+            if host.ranks.len() > MAX_LOCAL_RANKS {
+                return refuse(format!(
+                    "host \"{name}\" was to run {} ranks, and one host takes at most {MAX_LOCAL_RANKS}; use more hosts",
+                    host.ranks.len()
+                ));
+            }
+            if !host.ranks.is_sorted() {
+                return refuse(format!("the ranks of host \"{name}\" are not in order"));
+            }
+            for &rank in &host.ranks {
+                match seen.get_mut(rank) {
+                    Some(seen) if !*seen => *seen = true,
+                    Some(_) => return refuse(format!("rank {rank} was to run on two hosts")),
+                    None => {
+                        return refuse(format!(
+                            "host \"{name}\" was to run rank {rank}, and there is none"
+                        ));
+                    }
+                }
+            }
+        }
+        match seen.iter().position(|seen| !seen) {
+            Some(rank) => refuse(format!("rank {rank} has no host")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one of these ranks runs on this host.
+    fn has_here(&self, ranks: &std::ops::Range<usize>) -> bool {
+        let here = self.hosts.iter().filter(|host| host.reach == Reach::Here);
+        let mut of_here = here.flat_map(|host| &host.ranks);
+        self.hosts.is_empty() || of_here.any(|rank| ranks.contains(rank))
+    }
+
+    /// Standard input can be inherited on this host only; to a rank on another it is forwarded.
+    pub(super) fn find_reader(&mut self) {
+        if let Stdin::Inherit { rank } = self.stdin {
+            if !self.has_here(&(rank..rank + 1)) {
+                self.stdin = Stdin::Forward { rank };
+            }
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Rank {
     pub(super) program: usize,
     /// It was to be spawned, and one of those to be spawned with it could not be: how it ends is no failure of the job.
     pub(super) given_up: bool,
+    /// The other hosts know that it is gone.
+    pub(super) departed: bool,
 }
 
 impl Rank {
@@ -90,12 +92,13 @@ enum Step {
 const FAILED: usize = 9;
 
 /// Turns what a process told over the launch pipe into a sentence.
-pub(super) fn refusal(told: &[u8], job: &Job) -> Option<Error> {
+pub(super) fn refusal(told: &[u8], job: &Job, numbers: &[usize]) -> Option<Error> {
     let told = told.get(..FAILED)?;
     let rank = u32::from_le_bytes(told[..4].try_into().ok()?) as usize;
     let error = io::Error::from_raw_os_error(i32::from_le_bytes(told[4..8].try_into().ok()?));
     let program = program_of(job, rank)?;
     let name = program.command.to_string_lossy();
+    let rank = numbers.get(rank).copied().unwrap_or(rank);
     Some(match told[8] {
         1 => {
             let directory = program.wdir.clone().unwrap_or_default();
@@ -142,6 +145,8 @@ pub(super) struct Launch<'a> {
     pub(super) null: OwnedFd,
     /// The reading end of the pipe that feeds the rank to which standard input is forwarded.
     pub(super) fed: Option<OwnedFd>,
+    /// Their numbers among the ranks of all hosts, by index; empty if there is one host.
+    pub(super) numbers: &'a [usize],
     /// Writing end of the launch pipe: closed by each successful exec.
     pub(super) tell: OwnedFd,
     pub(super) limit: Option<process::DescriptorLimit>,
@@ -187,6 +192,7 @@ impl Launch<'_> {
                     streams: [(Some(out), Lines::default()), (Some(err), Lines::default())],
                     program,
                     given_up: false,
+                    departed: false,
                 })
             }
         }
@@ -266,9 +272,17 @@ impl Launch<'_> {
             Some(_) => BTreeMap::new(),
         };
         env.extend(program.env.iter().cloned());
-        let (own, size) = (rank - self.world.start, self.world.len());
+        let (local, local_size) = (rank - self.world.start, self.world.len());
+        let (own, size, appnum) = match &self.job.site {
+            Some(site) => (
+                self.numbers[rank],
+                site.host_of_rank.len(),
+                site.appnums[number] as usize,
+            ),
+            None => (local, local_size, number - self.first_program),
+        };
         if self.job.foreign_names {
-            for (name, value) in foreign_names(own, size) {
+            for (name, value) in foreign_names(own, size, local, local_size) {
                 env.insert(name.into(), value.into());
             }
         }
@@ -279,7 +293,7 @@ impl Launch<'_> {
             (identity::SEGMENT_FD, segment.to_string()),
             (identity::CLAIM_FD, claim.to_string()),
             (identity::JOB, self.name.to_owned()),
-            (identity::APPNUM, (number - self.first_program).to_string()),
+            (identity::APPNUM, appnum.to_string()),
         ] {
             env.insert(name.into(), value.into());
         }
@@ -320,18 +334,24 @@ struct Image {
 }
 
 /// Rank and size as launchers of other makes tell them. Only names that no library takes for its launcher's presence.
-fn foreign_names(rank: usize, size: usize) -> [(&'static str, String); 10] {
+fn foreign_names(
+    rank: usize,
+    size: usize,
+    local: usize,
+    local_size: usize,
+) -> [(&'static str, String); 10] {
     let (rank, size) = (rank.to_string(), size.to_string());
+    let (local, local_size) = (local.to_string(), local_size.to_string());
     [
         ("OMPI_COMM_WORLD_RANK", rank.clone()),
         ("OMPI_COMM_WORLD_SIZE", size.clone()),
-        ("OMPI_COMM_WORLD_LOCAL_RANK", rank.clone()),
-        ("OMPI_COMM_WORLD_LOCAL_SIZE", size.clone()),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", local.clone()),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", local_size.clone()),
         ("PMI_RANK", rank.clone()),
         ("PMI_SIZE", size.clone()),
-        ("RANK", rank.clone()),
-        ("WORLD_SIZE", size.clone()),
-        ("LOCAL_RANK", rank),
-        ("LOCAL_WORLD_SIZE", size),
+        ("RANK", rank),
+        ("WORLD_SIZE", size),
+        ("LOCAL_RANK", local),
+        ("LOCAL_WORLD_SIZE", local_size),
     ]
 }

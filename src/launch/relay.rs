@@ -24,7 +24,8 @@ pub(super) enum Sink {
 
 /// Output on its way to the caller's own standard streams.
 pub(super) struct Writer {
-    queue: Sender<(Stream, Vec<u8>, bool)>,
+    /// With the bytes that the agent may send for these; none for sentences of our own.
+    queue: Sender<(Stream, Vec<u8>, Option<u32>)>,
 }
 
 /// Tells when all output is written.
@@ -44,7 +45,7 @@ impl Written {
 
 impl Writer {
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<(Writer, Written)> {
-        let (queue, queued) = channel::<(Stream, Vec<u8>, bool)>();
+        let (queue, queued) = channel::<(Stream, Vec<u8>, Option<u32>)>();
         let (alive, written) = channel::<()>();
         let shared = shared.clone();
         std::thread::Builder::new()
@@ -52,14 +53,14 @@ impl Writer {
             .spawn(move || {
                 let _alive = alive;
                 let mut closed = [false; 2];
-                for (stream, bytes, counts) in queued {
+                for (stream, bytes, credit) in queued {
                     let closed = &mut closed[stream as usize];
                     if !*closed && write_all(stream, &bytes).is_err() {
                         *closed = true;
                         shared.order(&Order::Closed(stream));
                     }
-                    if counts {
-                        shared.order(&Order::Taken(bytes.len() as u32));
+                    if let Some(credit) = credit {
+                        shared.order(&Order::Taken(credit));
                     }
                 }
             })?;
@@ -67,16 +68,16 @@ impl Writer {
     }
 
     /// Output of ranks.
-    pub(super) fn write(&mut self, stream: Stream, bytes: Vec<u8>) {
+    pub(super) fn write(&mut self, stream: Stream, bytes: Vec<u8>, credit: u32) {
         // The thread ends after its sender only.
-        let _ = self.queue.send((stream, bytes, true));
+        let _ = self.queue.send((stream, bytes, Some(credit)));
     }
 
     /// A sentence of our own.
     pub(super) fn say(&mut self, text: &str) {
         let _ = self
             .queue
-            .send((Stream::Err, format!("tercio: {text}\n").into_bytes(), false));
+            .send((Stream::Err, format!("tercio: {text}\n").into_bytes(), None));
     }
 }
 

@@ -1,6 +1,8 @@
 //! A job under way, as its caller sees it: its guard is a child of the caller, and a thread reads what the agent reports.
+use super::describe::describe;
 use super::job::{Error, Job, Output, Stdin};
-use super::wire::{self, Order, PACKET, Report, Stream};
+use super::streams::Merge;
+use super::wire::{Order, PACKET, Report, Stream};
 use super::{CONTROL, ROLE, Verdict, relay};
 use crate::job::identity;
 use crate::sys::{fd, process};
@@ -134,7 +136,8 @@ impl Shared {
     }
 
     /// Reads what the agent reports until it has no more to say.
-    fn read(&self, mut sink: relay::Sink) {
+    fn read(&self, mut sink: relay::Sink, tag: bool) {
+        let mut merge = [Merge::new(tag), Merge::new(tag)];
         let mut packet = vec![0_u8; PACKET];
         loop {
             let len = match fd::receive(self.control.as_fd(), &mut packet, true) {
@@ -148,13 +151,25 @@ impl Shared {
             };
             let mut state = self.state();
             match report {
-                Report::Started { agent, ranks } => {
-                    (state.started, state.agent_pid, state.ranks) = (true, agent, ranks);
+                Report::Ranks { first, pids } => {
+                    state.ranks.truncate(first as usize);
+                    state.ranks.extend(pids);
+                    continue;
+                }
+                Report::Started { agent } => {
+                    (state.started, state.agent_pid) = (true, agent);
                     // It lives or is a zombie of the guard's: it has just told us, and ends only after it was waited for.
                     state.agent = process::open(agent).ok();
                 }
                 Report::Refused { code, text } => state.refused = Some(Error::new(code, text)),
-                Report::Output(stream, bytes) => {
+                Report::Output {
+                    stream,
+                    rank,
+                    bytes,
+                    ..
+                } => {
+                    let credit = bytes.len() as u32;
+                    let bytes = merge[stream as usize].pass(rank as usize, bytes);
                     match (&sink, stream) {
                         (relay::Sink::Captured, Stream::Out) => state.stdout.extend(&bytes),
                         (relay::Sink::Captured, Stream::Err) => state.stderr.extend(&bytes),
@@ -162,8 +177,8 @@ impl Shared {
                     }
                     drop(state);
                     match &mut sink {
-                        relay::Sink::Captured => self.order(&Order::Taken(bytes.len() as u32)),
-                        relay::Sink::Writer(writer) => writer.write(stream, bytes),
+                        relay::Sink::Captured => self.order(&Order::Taken(credit)),
+                        relay::Sink::Writer(writer) => writer.write(stream, bytes, credit),
                     }
                     continue;
                 }
@@ -177,11 +192,19 @@ impl Shared {
                 Report::StdinTaken(bytes) => {
                     state.stdin_held = state.stdin_held.saturating_sub(bytes as usize)
                 }
-                Report::Done { code, verdict } => {
-                    state
-                        .done
-                        .get_or_insert((code, verdict.map(|(text, json)| Verdict { text, json })));
+                Report::Done(account) => {
+                    let done = match &account.findings {
+                        None => (0, None),
+                        Some(findings) => (findings.cause.code().0, Some(findings.verdict())),
+                    };
+                    state.done.get_or_insert(done);
                 }
+                // What agents say to the hub of a job of several hosts, which passes on what is for us.
+                Report::Hello(_)
+                | Report::Published(_)
+                | Report::Gone(..)
+                | Report::Beat
+                | Report::Failed(_) => {}
             }
             drop(state);
             self.changed.notify_all();
@@ -216,20 +239,14 @@ pub struct Running {
     _stdin: Option<OwnedFd>,
 }
 
-/// Starts `job`: see [`Job::start`].
-pub(super) fn start(job: Job) -> Result<Running, Error> {
-    if std::env::var_os(ROLE).is_some() {
-        // Going on would start guards of guards without end.
-        return Err(Error::new(
+/// Starts a guard on this host for `job`, or for this host's part of it; the guard, and the socket to its agent.
+pub(super) fn spawn_guard(job: &Job) -> Result<(Child, OwnedFd), Error> {
+    let (control, theirs) = fd::packet_pair().map_err(|error| {
+        Error::new(
             125,
-            "this process was started as a job's guard and did not become one; a program that starts jobs must begin with tercio::launch::role()",
-        ));
-    }
-    job.plan()?;
-    let failed = |what: &'static str| {
-        move |error: std::io::Error| Error::new(125, format!("cannot {what}: {error}"))
-    };
-    let (control, theirs) = fd::packet_pair().map_err(failed("make the job's control socket"))?;
+            format!("cannot make the job's control socket: {error}"),
+        )
+    })?;
     let number = theirs.as_raw_fd();
     let mut command = Command::new("/proc/self/exe");
     command
@@ -258,7 +275,7 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
             Stdio::null()
         })
         .stdout(Stdio::null());
-    let guard = process::spawn_in_session(&mut command, number).map_err(|error| {
+    let guard = process::spawn_in_session(&mut command, Some(number)).map_err(|error| {
         Error::new(
             125,
             format!(
@@ -266,13 +283,32 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
             ),
         )
     })?;
-    drop(theirs);
+    Ok((guard, control))
+}
+
+/// Starts `job`: see [`Job::start_with`].
+pub(super) fn start(mut job: Job, tell: impl FnOnce(Handle)) -> Result<Running, Error> {
+    if std::env::var_os(ROLE).is_some() {
+        // Going on would start guards of guards without end.
+        return Err(Error::new(
+            125,
+            "this process was started as a job's guard and did not become one; a program that starts jobs must begin with tercio::launch::role()",
+        ));
+    }
+    job.plan()?;
+    job.find_reader();
+    let failed = |what: &'static str| {
+        move |error: std::io::Error| Error::new(125, format!("cannot {what}: {error}"))
+    };
+    let (guard, control) = spawn_guard(&job)?;
     let guard_process = process::open(guard.id()).ok();
     let shared = Arc::new(Shared {
         control,
         state: Mutex::default(),
         changed: Condvar::new(),
     });
+    let (Output::Inherit { tag } | Output::Capture { tag } | Output::Directory { tag, .. }) =
+        job.output;
     let (sink, written) = match job.output {
         Output::Capture { .. } => (relay::Sink::Captured, None),
         Output::Inherit { .. } | Output::Directory { .. } => {
@@ -294,10 +330,11 @@ pub(super) fn start(job: Job) -> Result<Running, Error> {
     };
     let reports = std::thread::Builder::new()
         .name("tercio-reports".into())
-        .spawn(move || shared.read(sink))
+        .spawn(move || shared.read(sink, tag))
         .map_err(failed("start a thread for the job's reports"))?;
     running.reports = Some(reports);
-    for order in wire::describe(&job) {
+    tell(running.handle());
+    for order in describe(&job) {
         running.shared.order(&order);
     }
     let state = running
@@ -360,7 +397,7 @@ impl Running {
         }
         let mut state = self.shared.state();
         let (code, verdict) = state.done.take().unwrap_or((125, None));
-        if verdict.is_none() && code == 125 {
+        if verdict.is_none() && code == 125 && state.refused.is_none() {
             state.notes.push(
                 "the job's guard and agent were both killed; its ranks were killed with them"
                     .into(),

@@ -99,7 +99,7 @@ impl Agent {
             .and_then(|()| self.segment.settle_here(world.end))
             .map_err(|error| all(error.to_string()))?;
         if let Some(logs) = &mut self.logs {
-            logs.grow(world.end).map_err(refused)?;
+            logs.grow(world.clone()).map_err(refused)?;
         }
         let failed =
             |error: std::io::Error| all(format!("cannot start the ranks to be spawned: {error}"));
@@ -132,6 +132,7 @@ impl Agent {
                 cores: if bound { &cores } else { &[] },
                 null,
                 fed: None,
+                numbers: &self.numbers,
                 tell: told,
                 limit: self.limit,
             };
@@ -188,7 +189,7 @@ impl Agent {
         let spawn = self.spawns.remove(at);
         let mut told = [0_u8; 64];
         let len = fd::read(spawn.launch.as_raw_fd(), &mut told).unwrap_or(0);
-        match refusal(&told[..len], &self.job) {
+        match refusal(&told[..len], &self.job, &self.numbers) {
             None => tell(&spawn.answer, &Answer::Started(spawn.ranks.start)),
             Some(error) => {
                 let failed = spawn.ranks.len();

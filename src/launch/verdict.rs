@@ -50,6 +50,8 @@ pub(super) enum Cause {
     Abort { code: i32, text: String },
     /// The runtime in a rank could not go on: the sentence that it left.
     Reported(String),
+    /// A rank waited for another that is gone: the sentence that it left. It is hearsay where the other's own end is known.
+    Gone(String),
     /// A rank ended with code 0 between initialize and finalize; what another rank that waited for it said.
     NoGoodbye(Option<String>),
     /// A rank's process, started by a wrapper, ended in a way that the kernel does not tell.
@@ -59,11 +61,9 @@ pub(super) enum Cause {
     /// The launcher was told to end by a signal.
     Interrupted(i32),
     /// One of our own processes ended: which, and how.
-    Lost {
-        who: &'static str,
-        pid: u32,
-        how: String,
-    },
+    Lost { who: String, pid: u32, how: String },
+    /// A host was lost: how that was seen.
+    LostHost(String),
 }
 
 impl Cause {
@@ -75,7 +75,11 @@ impl Cause {
             Cause::Exit(code) | Cause::Panic { code, .. } | Cause::Abort { code, .. } => {
                 (*code, "rank")
             }
-            Cause::Reported(_) | Cause::NoGoodbye(_) | Cause::Vanished => (120, "tercio"),
+            Cause::Reported(_)
+            | Cause::Gone(_)
+            | Cause::NoGoodbye(_)
+            | Cause::Vanished
+            | Cause::LostHost(_) => (120, "tercio"),
             Cause::TimeLimit(_) => (124, "launcher"),
             Cause::Interrupted(signal) => (128 + signal, "launcher"),
             Cause::Lost { .. } => (125, "launcher"),
@@ -89,12 +93,13 @@ impl Cause {
             Cause::Exit(_) => "exit",
             Cause::Panic { .. } => "panic",
             Cause::Abort { .. } => "abort",
-            Cause::Reported(_) => "error",
+            Cause::Reported(_) | Cause::Gone(_) => "error",
             Cause::NoGoodbye(_) => "no goodbye",
             Cause::Vanished => "vanished",
             Cause::TimeLimit(_) => "time limit",
             Cause::Interrupted(_) => "interrupted",
             Cause::Lost { .. } => "lost",
+            Cause::LostHost(_) => "lost host",
         }
     }
 
@@ -116,7 +121,7 @@ impl Cause {
             Cause::Exit(code) => format!("exited with code {code}"),
             Cause::Panic { place, text, .. } if place.is_empty() => format!("panicked: {text}"),
             Cause::Panic { place, text, .. } => format!("panicked at {place}: {text}"),
-            Cause::Abort { text, .. } | Cause::Reported(text) => text.clone(),
+            Cause::Abort { text, .. } | Cause::Reported(text) | Cause::Gone(text) => text.clone(),
             Cause::NoGoodbye(_) => {
                 "exited with code 0 without finalizing (its Universe was never dropped)".into()
             }
@@ -131,6 +136,7 @@ impl Cause {
                 "the launcher got signal {signal} ({})",
                 signal_name(*signal)
             ),
+            Cause::LostHost(how) => how.clone(),
             Cause::Lost { who, pid, how } => {
                 format!("the job's {who} (process {pid}) {how}; the job cannot go on without it")
             }
@@ -188,7 +194,9 @@ impl Findings {
                 // What a rank reports of itself names it, or is a sentence of its own.
                 let said = match (&self.cause, first.strip_prefix(&own)) {
                     (_, Some(rest)) => format!(" {rest}"),
-                    (Cause::Abort { .. } | Cause::Reported(_), None) => format!(": {first}"),
+                    (Cause::Abort { .. } | Cause::Reported(_) | Cause::Gone(_), None) => {
+                        format!(": {first}")
+                    }
                     _ => format!(" {first}"),
                 };
                 format!("tercio: rank {} of {}{said}", it.rank, self.size)

@@ -29,12 +29,21 @@ fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
 
 /// A connected pair of packet sockets (`SOCK_SEQPACKET`: message boundaries and an end of stream), both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_SEQPACKET)
+}
+
+/// A connected pair of stream sockets, both close-on-exec.
+pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_STREAM)
+}
+
+fn pair(kind: libc::c_int) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: `fds` is valid for the two descriptors that the call writes.
     check(unsafe {
         libc::socketpair(
             libc::AF_UNIX,
-            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+            kind | libc::SOCK_CLOEXEC,
             0,
             fds.as_mut_ptr(),
         )
@@ -178,6 +187,21 @@ pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Takes standard input (0) or output (1) out of its place: the file gets another number, and `/dev/null` takes its place. It may be called
+/// once for each.
+pub(crate) fn take_over(standard: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a plain system call; a number that is not open is an error.
+    let moved = check(unsafe { libc::fcntl(standard, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: just made, and nobody else's.
+    let moved = unsafe { OwnedFd::from_raw_fd(moved) };
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    duplicate_onto(null.as_raw_fd(), standard)?;
+    Ok(moved)
+}
+
 /// Whether descriptor `fd` is a socket.
 pub(crate) fn is_socket(fd: RawFd) -> bool {
     // SAFETY: an all-zero `stat` is a valid value of that plain C struct.
@@ -226,6 +250,38 @@ pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: `bytes` is valid for reads of its length.
     retry(|| unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// What poll(2) says of one descriptor at once.
+fn is_ready(fd: BorrowedFd<'_>, interest: Interest) -> bool {
+    let mut watch = Watch::default();
+    let index = watch.add(fd, interest);
+    watch.wait(Some(Duration::ZERO));
+    watch.ready(index)
+}
+
+/// [`read`] from a file that nobody else reads, without waiting, whatever flags it has.
+pub(crate) fn read_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    if !is_ready(fd, Interest::Read) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    read(fd.as_raw_fd(), buffer)
+}
+
+/// [`write()`] into a socket or pipe that nobody else writes, without waiting, whatever flags it has.
+pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    if is_socket(fd.as_raw_fd()) {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: `bytes` is valid for reads of its length.
+        return retry(|| unsafe {
+            libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
+        });
+    }
+    if !is_ready(fd, Interest::Write) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    // A pipe that is ready has room for so much (pipe(7)).
+    write(fd.as_raw_fd(), &bytes[..bytes.len().min(libc::PIPE_BUF)])
 }
 
 /// Sends one packet; `wait` says whether to wait for room.
@@ -409,6 +465,8 @@ pub(crate) fn receive_descriptors(fd: BorrowedFd<'_>, most: usize) -> io::Result
 pub(crate) enum Interest {
     Read,
     Write,
+    /// The other side has closed it, or will write no more.
+    End,
 }
 
 /// Descriptors to wait on together. It is built anew for each wait.
@@ -423,6 +481,7 @@ impl Watch {
         let events = match interest {
             Interest::Read => libc::POLLIN,
             Interest::Write => libc::POLLOUT,
+            Interest::End => libc::POLLRDHUP,
         };
         self.set.push(libc::pollfd {
             fd: fd.as_raw_fd(),

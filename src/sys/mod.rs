@@ -7,6 +7,7 @@ pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod simd;
 
 /// The calling thread's last operating-system error as words for a sentence.

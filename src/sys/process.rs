@@ -61,11 +61,11 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Starts `command` as the leader of a session of its own, with descriptor `keep` inherited and every signal at its default. It is killed
+/// Starts `command` as the leader of a session of its own, with descriptor `keep` (if there is one) inherited and every signal at its default. It is killed
 /// when the calling thread ends, until it calls [`live_without_parent`].
 pub(crate) fn spawn_in_session(
     command: &mut std::process::Command,
-    keep: i32,
+    keep: Option<i32>,
 ) -> io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt;
     let parent = id();
@@ -76,7 +76,10 @@ pub(crate) fn spawn_in_session(
         }
         new_session();
         reset_signals();
-        super::fd::set_close_on_exec(keep, false)
+        match keep {
+            Some(keep) => super::fd::set_close_on_exec(keep, false),
+            None => Ok(()),
+        }
     };
     // SAFETY: between fork and exec `prepare` makes system calls only: no allocation, no lock.
     unsafe { command.pre_exec(prepare) }.spawn()

@@ -1,6 +1,7 @@
 //! The hosts of a job: named in files and on the command line, and which rank runs on which of them. Nothing here asks a network.
 pub(crate) mod file;
 pub(crate) mod place;
+pub(crate) mod reach;
 
 use std::fmt;
 use std::path::Path;

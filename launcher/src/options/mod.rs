@@ -115,6 +115,22 @@ pub(crate) struct JobOptions {
     #[arg(long, value_name = "slot|node", value_parser = by)]
     pub rank_by: Option<By>,
 
+    /// Reach other hosts by this command, which gets the host and a command line [default: ssh]
+    #[arg(long, value_name = "COMMAND")]
+    pub rsh_agent: Option<String>,
+
+    /// Bring this program along to hosts that do not have it (kept in ~/.cache/tercio there)
+    #[arg(long)]
+    pub push: bool,
+
+    /// The time that each host has until its agent is there [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = time_limit)]
+    pub start_timeout: Option<Duration>,
+
+    /// A host of which nothing is heard for so long is lost, and the job with it [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = silence)]
+    pub silence: Option<Duration>,
+
     /// Begin each line of output with the rank it came from
     #[arg(short = 'l', long = "tag-output", visible_alias = "prefix")]
     pub tag: bool,
@@ -245,6 +261,15 @@ fn time_limit(text: &str) -> Result<Duration, String> {
         Duration::ZERO => {
             Err("a job without any time cannot run; give a time above 0 seconds".into())
         }
+        limit => Ok(limit),
+    }
+}
+
+fn silence(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        limit if limit < Duration::from_secs(1) => Err(
+            "hosts give a sign of life several times in that time; give at least 1 second".into(),
+        ),
         limit => Ok(limit),
     }
 }

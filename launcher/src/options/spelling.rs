@@ -64,9 +64,13 @@ pub(super) const TABLE: &[(&[&str], Meaning<'static>)] = &[
             "hosts are those of --hostfile and --host; -v and --dry-run show what runs where",
         ),
     ),
+    (&["launcher-exec", "bootstrap-exec"], Same("rsh-agent")),
     (
-        &["launcher", "bootstrap", "launcher-exec", "bootstrap-exec"],
-        NoEffect(1, "other hosts are reached by ssh"),
+        &["launcher", "bootstrap"],
+        NoEffect(
+            1,
+            "other hosts are reached by ssh; --rsh-agent names another command",
+        ),
     ),
     (
         &["iface"],
