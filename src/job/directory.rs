@@ -5,6 +5,7 @@ use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 use crate::sys::futex;
 use core::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeMap;
 
 /// Where a rank of the world is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,20 @@ pub(crate) struct Place {
     pub(crate) host: u32,
     /// Its index in that host's segment.
     pub(crate) local: u32,
+}
+
+/// The places of ranks of which each host is known; a host's ranks are numbered in their order.
+pub(crate) fn places(hosts: impl IntoIterator<Item = u32>) -> Vec<Place> {
+    let mut next = BTreeMap::<u32, u32>::new();
+    let place = |host| {
+        let next = next.entry(host).or_default();
+        *next += 1;
+        Place {
+            host,
+            local: *next - 1,
+        }
+    };
+    hosts.into_iter().map(place).collect()
 }
 
 /// One published value.

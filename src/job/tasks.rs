@@ -3,10 +3,8 @@ use super::identity::{self, Identity, join};
 use super::pmi::Pmi;
 use super::{Membership, layout};
 use crate::model::error::Result;
-use crate::sys::{cpu, fd, process};
+use crate::sys::{cpu, fd, process, random};
 use std::fmt::Write;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 
 /// What a task sends first to its host's agent: this, the job's key, its rank, and a bit for each processor that it may run on.
@@ -126,7 +124,8 @@ impl Task {
         let key = format!("tercio-agent-{here}");
         let mut refused = None;
         if hosts.iter().position(|host| *host == here) == Some(self.rank) {
-            let random = random()?;
+            let random: Key = random::bytes()
+                .map_err(|error| join(format!("the system gives no random bytes: {error}")))?;
             let service = Service {
                 name: format!("tercio-{}", hex(&random[..16])),
                 key: random,
@@ -217,14 +216,6 @@ fn host() -> String {
             .collect::<String>()
     };
     format!("{}-{}-{}", boot.trim(), space("net"), space("pid"))
-}
-
-fn random() -> Result<Key> {
-    let mut bytes = Key::default();
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(|error| join(format!("/dev/urandom cannot be read: {error}")))?;
-    Ok(bytes)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@
 use super::judge::{self, Told};
 use super::verdict::{Cause, Findings, Subject};
 use crate::job::claim::CLAIM;
-use crate::job::directory::{Place, Record};
+use crate::job::directory::{Record, places};
 use crate::job::exchange::{self, Request};
 use crate::job::spawn::{Answer, SPAWN};
 use crate::job::tasks::{HELLO_BYTES, Hello, Service};
@@ -124,18 +124,7 @@ impl Attendant {
             .filter(|&rank| service.hosts[rank] == service.here)
             .collect();
         let segment = Segment::create(here.len(), here.len()).map_err(|error| error.to_string())?;
-        let mut next = vec![0_u32; service.hosts.len()];
-        let places: Vec<Place> = service
-            .hosts
-            .iter()
-            .map(|&host| {
-                next[host] += 1;
-                Place {
-                    host: host as u32,
-                    local: next[host] - 1,
-                }
-            })
-            .collect();
+        let places = places(service.hosts.iter().map(|&host| host as u32));
         segment
             .directory()
             .settle(&places, service.here as u32)

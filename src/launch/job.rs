@@ -1,8 +1,7 @@
 //! What is to run: the job, its programs and how they are connected to the world.
 use super::running::{self, Handle, Outcome, Running};
-use crate::job::directory::Place;
+use crate::job::directory::{Place, places};
 use crate::job::layout::MAX_LOCAL_RANKS;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -173,16 +172,7 @@ impl Site {
 
     /// Where each rank of the world is.
     pub(super) fn places(&self) -> Vec<Place> {
-        let mut next = BTreeMap::<u32, u32>::new();
-        let place = |&host: &u32| {
-            let next = next.entry(host).or_default();
-            *next += 1;
-            Place {
-                host,
-                local: *next - 1,
-            }
-        };
-        self.host_of_rank.iter().map(place).collect()
+        places(self.host_of_rank.iter().copied())
     }
 }
 

@@ -300,7 +300,7 @@ impl Hub {
         self.phase = Phase::Running;
         if self.job.verbose {
             self.note(format!(
-                "job {}: guard {}, hub {}, {} hosts",
+                "job {}: guard {}, hub {}, hosts: {}",
                 self.name,
                 self.guard_pid,
                 process::id(),
