@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cargo::Target;
 use crate::hosts::place::{By, Hosts, Wish};
-use crate::hosts::{self, Entry};
+use crate::hosts::{self, Entry, allocation};
 use crate::options::{Binding, Input, JobOptions, Options};
 use crate::sentence::Sentence;
 
@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub push: bool,
     pub start_timeout: Option<Duration>,
     pub silence: Option<Duration>,
+    /// The resource manager's job that the hosts are of.
+    pub allocation: Option<String>,
     /// For the user: what was asked for in vain.
     pub remarks: Vec<String>,
     cores: usize,
@@ -89,6 +91,7 @@ impl Plan {
             push: false,
             start_timeout: None,
             silence: None,
+            allocation: None,
             remarks,
             cores: around.cores,
         };
@@ -110,9 +113,24 @@ impl Plan {
                 ..Hosts::default()
             });
         }
+        let allocation = match plan.hosts {
+            Some(_) => None,
+            None => allocation::found(around.variable)?,
+        };
+        if let Some(found) = &allocation {
+            plan.hosts = Some(Hosts {
+                entries: found.entries.clone(),
+                ..Hosts::default()
+            });
+            plan.allocation = Some(found.job.clone());
+        }
         let mut global = BTreeMap::new();
-        for options in programs {
+        for mut options in programs {
             plan.settle(&options);
+            if alone && options.per_host.is_none() {
+                let asked = allocation.as_ref().and_then(|found| found.ranks);
+                options.ranks = options.ranks.or(asked);
+            }
             for word in &options.genv {
                 global.extend(plan.variable(word, around)?);
             }
@@ -328,6 +346,9 @@ impl fmt::Display for Plan {
                     writeln!(f, "host {}{here}: {}", entry.target(), ranks_shown(&ranks))?;
                 }
             }
+        }
+        if let Some(job) = &self.allocation {
+            writeln!(f, "hosts: those of {job}")?;
         }
         for program in &self.programs {
             write!(f, "{program}")?;

@@ -1,9 +1,10 @@
-//! Ranks that other launchers start: an mpiexec of the MPICH family, and srun. What is not installed, or not running (srun needs a Slurm that
+//! Ranks that other launchers start: an mpiexec of the MPICH family, and srun; and our own within an allocation of Slurm. What is not installed, or not running (srun needs a Slurm that
 //! answers), is left out and said; `scripts/test clusters` sees to both.
 //!
 //! This executable is the program that they start, named by a variable.
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ fn main() {
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
-    for launcher in [HYDRA, SLURM] {
+    for launcher in [HYDRA, SLURM, ALLOCATION] {
         match launcher.missing() {
             None => trials.extend(tests(launcher)),
             Some(why) => println!("left out: ranks started by {} ({why})", launcher.name),
@@ -50,6 +51,19 @@ const SLURM: Launcher = Launcher {
     probe: &["srun", "--immediate=5", "-n", "1", "true"],
 };
 
+/// Our own launcher within an allocation: how many ranks, and where, it hears from Slurm.
+const ALLOCATION: Launcher = Launcher {
+    name: "salloc",
+    words: &["salloc", "--quiet", "--overcommit", "-n"],
+    probe: &["salloc", "--quiet", "--immediate=5", "-n", "1", "true"],
+};
+
+/// Where our own launcher lies: beside this executable's directory, where cargo builds it.
+fn own_launcher() -> PathBuf {
+    let me = std::env::current_exe().unwrap();
+    me.ancestors().nth(2).unwrap().join("tercio")
+}
+
 fn quiet(words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null());
@@ -57,7 +71,14 @@ fn quiet(words: &[&str]) -> Command {
 }
 
 impl Launcher {
+    fn is_own(self) -> bool {
+        self.name == ALLOCATION.name
+    }
+
     fn missing(self) -> Option<String> {
+        if self.is_own() && !own_launcher().exists() {
+            return Some(format!("{} is not built", own_launcher().display()));
+        }
         match quiet(self.probe).output() {
             Err(error) => Some(error.to_string()),
             Ok(output) if output.status.success() => None,
@@ -75,6 +96,8 @@ impl Launcher {
         let mut command = quiet(self.words);
         command
             .arg(tasks.to_string())
+            .args(self.is_own().then(own_launcher))
+            .args(self.is_own().then_some("run"))
             .arg(std::env::current_exe().unwrap())
             .env(TASK, task)
             .env(MARK, &mark.0)
@@ -143,7 +166,7 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
             Ok(())
         })
     };
-    vec![
+    let mut trials = vec![
         trial("tasks_are_ranks_that_talk", |launcher| {
             for tasks in [2, 3, 5] {
                 let output = launcher.run(tasks, "talk");
@@ -171,6 +194,11 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 assert!(begun.elapsed() < Duration::from_secs(15), "{task}");
             }
         }),
+    ];
+    if launcher.is_own() {
+        return trials;
+    }
+    trials.extend([
         trial("a_rank_that_leaves_without_goodbye_is_named", |launcher| {
             let output = launcher.run(3, "no-goodbye");
             let errors = text(&output.stderr);
@@ -212,7 +240,12 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 "{errors}"
             );
         }),
-    ]
+        trial("spawn_is_refused", |launcher| {
+            let output = launcher.run(2, "spawn");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }),
+    ]);
+    trials
 }
 
 /// The part of a task.
@@ -242,9 +275,11 @@ fn play(task: &str) {
             let mut sum = 0;
             world.all_reduce_into(&rank, &mut sum, SystemOperation::sum());
             assert_eq!(sum, size * (size - 1) / 2);
+            println!("{rank} of {size}");
+        }
+        "spawn" => {
             let refused = world.process_at_rank(0).spawn(&Command::new("true"), 1);
             assert!(matches!(refused, Err(MpiError::Spawn(_, 1))));
-            println!("{rank} of {size}");
         }
         "forever" => {
             let name = c"forever";

@@ -1,4 +1,5 @@
-//! The hosts of a job: named in files and on the command line, and which rank runs on which of them. Nothing here asks a network.
+//! The hosts of a job: named in files, on the command line or by a resource manager, and which rank runs on which of them. Nothing here asks a network.
+pub(crate) mod allocation;
 pub(crate) mod file;
 pub(crate) mod place;
 pub(crate) mod reach;

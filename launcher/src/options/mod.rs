@@ -29,7 +29,7 @@ pub(crate) use split::Stretch;
     disable_help_subcommand = true
 )]
 pub(crate) struct Options {
-    /// Ranks of this program [default: one for each usable core, or as many as fit the hosts]
+    /// Ranks of this program [default: what a resource manager was asked for, as many as fit the hosts, or one for each usable core]
     #[arg(short = 'n', long = "n", visible_alias = "np", value_name = "N", value_parser = ranks)]
     pub ranks: Option<usize>,
 
