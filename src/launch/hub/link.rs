@@ -165,6 +165,7 @@ impl Link {
     pub(super) fn why_ended(&self) -> String {
         match self.exit {
             Some(Exit::Code(0)) if !self.noise.is_empty() => self.why(&Failed::Noise),
+            None if self.noise.len() > SAID => self.why(&Failed::Noise),
             exit => self.why(&Failed::Ended(exit)),
         }
     }

@@ -63,6 +63,7 @@ struct Hub {
     guard_is_gone: bool,
     children: OwnedFd,
     job: Job,
+    around: Around,
     name: String,
     links: Vec<Link>,
     outbox: Outbox,
@@ -98,8 +99,20 @@ pub(super) fn run(ends: Ends, job: Job) -> ! {
             process::exit_now(0)
         }
     };
+    // Before anything else runs that could change it.
+    let around = match Around::here() {
+        Ok(around) => around,
+        Err(error) => {
+            let text = format!(
+                "the directory that the job is started in cannot be told to other hosts: {error}; start it in one that exists"
+            );
+            send_at_last(&mut control, &Report::Refused { code: 125, text });
+            process::exit_now(0)
+        }
+    };
     let now = Instant::now();
     Hub {
+        around,
         control,
         launcher,
         guard,
@@ -272,16 +285,6 @@ impl Hub {
 
     /// Every agent is there: each gets its part of the job.
     fn go(&mut self) {
-        let around = match Around::here() {
-            Ok(around) => around,
-            Err(error) => {
-                let text = format!(
-                    "the directory that the job is started in cannot be told to other hosts: {error}; start it in one that exists"
-                );
-                self.refused = Some(Error::new(125, text));
-                return self.abandon();
-            }
-        };
         let secret = match crate::sys::random::bytes() {
             Ok(secret) => secret,
             Err(error) => {
@@ -293,7 +296,7 @@ impl Hub {
         };
         for (at, link) in self.links.iter_mut().enumerate() {
             link.order(&Order::Secret(secret));
-            for order in describe(&part(&self.job, at, &self.name, &around)) {
+            for order in describe(&part(&self.job, at, &self.name, &self.around)) {
                 link.order(&order);
             }
         }

@@ -68,8 +68,10 @@ pub(super) fn part(job: &Job, at: usize, name: &str, around: &Around) -> Job {
         };
         if remote {
             own.env = around.env.iter().chain(&program.env).cloned().collect();
-            let wdir = program.wdir.clone().unwrap_or_default();
-            own.wdir = Some(around.directory.join(wdir));
+            own.wdir = Some(match &program.wdir {
+                Some(wdir) => around.directory.join(wdir),
+                None => around.directory.clone(),
+            });
         }
         part.programs.push(own);
         appnums.push(number as u32);
@@ -143,7 +145,7 @@ mod tests {
         assert_eq!(parts[0].stdin, Stdin::None);
         assert_eq!(parts[0].programs[1].wdir, Some("sub".into()));
         assert_eq!(parts[2].programs[0].wdir, Some("/home/me/sub".into()));
-        assert_eq!(parts[1].programs[0].wdir, Some("/home/me/".into()));
+        assert_eq!(parts[1].programs[0].wdir, Some("/home/me".into()));
         assert_eq!(
             parts[1].programs[0].env,
             [("PATH".into(), "/bin".into()), ("A".into(), "1".into())]

@@ -38,6 +38,8 @@ pub(super) fn sentence(
     let command = words.first().map_or("", String::as_str);
     let program = command.rsplit('/').next().unwrap_or_default();
     let try_it = "it must work without a password or a question";
+    // Some say on standard output why they let nobody in.
+    let said = if said.trim().is_empty() { noise } else { said };
     let last = last_words(said);
     let quoted = match last.is_empty() {
         true => String::new(),

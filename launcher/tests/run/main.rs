@@ -1,5 +1,7 @@
 //! Jobs through the binary: exit codes, streams, directories, variables, several programs, stops. The ranks are shell scripts,
 //! so that what is tested is the launcher and not the messages.
+mod hosts;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -458,14 +460,19 @@ struct Live {
 impl Live {
     /// Starts `script` on two ranks; it must `echo $$` first.
     fn start(script: &str) -> Live {
-        let mut launcher = tercio(&["-n", "2", "sh", "-c", script])
+        Live::of(&mut tercio(&["-n", "2", "sh", "-c", script]), 2)
+    }
+
+    /// Starts a job of `count` such ranks.
+    fn of(command: &mut Command, count: usize) -> Live {
+        let mut launcher = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the launcher starts");
         let lines = BufReader::new(launcher.stdout.as_mut().expect("a pipe")).lines();
         let ranks = lines
-            .take(2)
+            .take(count)
             .map(|line| line.expect("a line").parse().expect("a process id"))
             .collect();
         Live { launcher, ranks }
