@@ -22,8 +22,10 @@ use super::running::Ending;
 use super::teardown;
 use super::verdict::{Cause, Findings};
 use super::wire::{Order, Report, Stream};
+use crate::job::exchange::Secret;
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process;
+use crate::sys::random;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -64,6 +66,7 @@ struct Hub {
     children: OwnedFd,
     job: Job,
     around: Around,
+    secret: Secret,
     name: String,
     links: Vec<Link>,
     outbox: Outbox,
@@ -99,13 +102,15 @@ pub(super) fn run(ends: Ends, job: Job) -> ! {
             process::exit_now(0)
         }
     };
-    // Before anything else runs that could change it.
-    let around = match Around::here() {
-        Ok(around) => around,
-        Err(error) => {
-            let text = format!(
-                "the directory that the job is started in cannot be told to other hosts: {error}; start it in one that exists"
-            );
+    // The directory first, before anything else runs that could change it.
+    let around = Around::here().map_err(|error| {
+        format!("the directory that the job is started in cannot be told to other hosts: {error}; start it in one that exists")
+    });
+    let secret = random::bytes()
+        .map_err(|error| format!("the system gives no random bytes for the job's secret: {error}"));
+    let (around, secret) = match around.and_then(|around| Ok((around, secret?))) {
+        Ok(both) => both,
+        Err(text) => {
             send_at_last(&mut control, &Report::Refused { code: 125, text });
             process::exit_now(0)
         }
@@ -113,6 +118,7 @@ pub(super) fn run(ends: Ends, job: Job) -> ! {
     let now = Instant::now();
     Hub {
         around,
+        secret,
         control,
         launcher,
         guard,
@@ -255,8 +261,12 @@ impl Hub {
         for at in 0..self.links.len() {
             if free > 0 && matches!(self.links[at].state, State::Waiting) {
                 free -= 1;
-                if let Err(text) = self.links[at].connect(&self.job) {
-                    self.give_up(at, text);
+                match self.links[at].connect(&self.job) {
+                    Err(text) => self.give_up(at, text),
+                    Ok(()) if self.links[at].is_up() => {
+                        self.links[at].order(&Order::Secret(self.secret))
+                    }
+                    Ok(()) => {}
                 }
             }
         }
@@ -285,17 +295,7 @@ impl Hub {
 
     /// Every agent is there: each gets its part of the job.
     fn go(&mut self) {
-        let secret = match crate::sys::random::bytes() {
-            Ok(secret) => secret,
-            Err(error) => {
-                let text =
-                    format!("the system gives no random bytes for the job's secret: {error}");
-                self.refused = Some(Error::new(125, text));
-                return self.abandon();
-            }
-        };
         for (at, link) in self.links.iter_mut().enumerate() {
-            link.order(&Order::Secret(secret));
             for order in describe(&part(&self.job, at, &self.name, &self.around)) {
                 link.order(&order);
             }
@@ -447,6 +447,7 @@ impl Hub {
             return self.give_up(at, text);
         }
         link.state = State::Up;
+        link.order(&Order::Secret(self.secret));
         link.agent = Some(hello.pid);
         link.pulse = Some(Pulse::new(self.job.silence, Instant::now()));
     }
