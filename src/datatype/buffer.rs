@@ -113,9 +113,10 @@ pub(super) fn as_count(len: usize) -> Count {
 }
 
 #[cold]
+#[track_caller]
 fn too_many(len: usize) -> ! {
     panic!(
-        "a buffer of {len} elements is longer than the {} that a Count can say; send it in parts",
+        "a buffer of {len} elements is longer than the {} that a Count can say; take it in parts",
         Count::MAX
     )
 }

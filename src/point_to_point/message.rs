@@ -134,7 +134,7 @@ impl Message {
             (size, bytes) => {
                 let (source, name) = (status.source_rank(), core::any::type_name::<Msg>());
                 let text = format!(
-                    "{call} was asked for {name}s of {size} bytes, but the message from rank {source} has {bytes} bytes, which is no whole \
+                    "{call} was asked for a vector of {name}, {size} bytes each, but the message from rank {source} has {bytes} bytes, which is no whole \
                      number of them; receive it as what was sent"
                 );
                 return Err(self.give_up(call, status.error(text)));
