@@ -1,5 +1,6 @@
 //! Communicators: a group, its contexts, and its cells; how new ones come about.
 use super::call::{Call, run_as};
+use super::cells::Staging;
 use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
 use crate::job::Segment;
 use crate::job::identity::Birth;
@@ -8,7 +9,7 @@ use crate::model::{CollKind, Error, ErrorClass, Signature, Site};
 use crate::transport::shm::cells::Cells;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A communicator as collectives see it. Shared by all handles of the face that mean it; its cells are given back when the last is dropped.
 ///
@@ -29,6 +30,8 @@ pub(crate) struct Communicator {
     pub(super) known: AtomicU64,
     /// Whether memory for this member's buffers has been taken.
     pub(super) has_buffers: AtomicBool,
+    /// Where and how this member writes its buffers. Locked for that decision only.
+    pub(super) staging: Mutex<Staging>,
     busy: AtomicBool,
 }
 
@@ -67,6 +70,7 @@ impl Communicator {
             round: AtomicU64::new(0),
             known: AtomicU64::new(0),
             has_buffers: AtomicBool::new(false),
+            staging: Mutex::default(),
             busy: AtomicBool::new(false),
         }
     }

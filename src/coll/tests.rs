@@ -44,6 +44,15 @@ fn without_cells(engine: &Engine) -> Arc<Communicator> {
     Communicator::new(comm, None)
 }
 
+/// All ranks; those whose bits are in `long` write into their long areas, as if they had found the others near.
+fn with_cells(engine: &Engine, long: u32) -> Arc<Communicator> {
+    let world = world(engine, 0..engine.size(), None).unwrap();
+    if let (Some(cells), true) = (world.cells(), long >> engine.rank() & 1 == 1) {
+        world.staging.lock().unwrap().grow(cells);
+    }
+    world
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Operator {
     SumF64,
@@ -477,9 +486,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").map_or(20, |_| ProptestConfig::default().cases), max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
-    fn collectives_do_what_the_model_does(size in 1..=17_usize, crowded: bool, calls in prop::collection::vec(planned(), 1..25)) {
+    fn collectives_do_what_the_model_does(size in 1..=17_usize, crowded: bool, long: u32, calls in prop::collection::vec(planned(), 1..25)) {
         ranks(size, if crowded { 1 } else { 2 }, |engine| {
-            let world = world(engine, 0..engine.size(), None).unwrap();
+            let world = with_cells(engine, long);
             let plain = without_cells(engine);
             for (number, plan) in calls.iter().enumerate() {
                 let c = if plan.form == Form::Schedule { &plain } else { &world };
@@ -493,9 +502,9 @@ proptest! {
 /// Many small steps after each other, with roots that change: the rings turn often.
 #[test]
 fn rings_turn_under_changing_roots() {
-    for size in [2, 3, 5] {
+    for (size, long) in [(2, 0), (2, 3), (3, 0), (3, 5), (5, 31)] {
         ranks(size, 2, |engine| {
-            let world = world(engine, 0..engine.size(), None).unwrap();
+            let world = with_cells(engine, long);
             for number in 0..if cfg!(miri) { 40 } else { 200 } {
                 let plan = Planned {
                     kind: number * 7 % 11,
@@ -818,7 +827,7 @@ fn scribbled_cells_break_nothing() {
                 scope.spawn(move || {
                     let engine =
                         Engine::new(segment, r, Settings::new(ThreadLevel::Single)).unwrap();
-                    let world = world(&engine, 0..engine.size(), None).unwrap();
+                    let world = with_cells(&engine, seed as u32);
                     let data = vec![1_u8; 50_000];
                     let mut result = vec![0_u8; 50_000 * size];
                     for number in 0.. {

@@ -90,6 +90,11 @@ impl Engine {
         result.map_err(|e| e.at(site))
     }
 
+    /// Whether more ranks are awake than the job has cores.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.waiter.is_crowded()
+    }
+
     /// After a word that others wait for was written (Release): wakes the members that sleep.
     #[inline]
     pub(crate) fn wake_members(&self, comm: &Comm) {

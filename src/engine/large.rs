@@ -135,7 +135,7 @@ impl State {
             }
             let Some(tx) = &mut own.tx else { continue };
             let near = k == 0 && self.links[to].ways.distance() == Distance::Near;
-            if near && self.may_grow && tx.is_idle() {
+            if near && self.may_grow && !self.waiter.is_crowded() && tx.is_idle() {
                 // Once: it has grown, or there is no memory for that.
                 tx.grow();
                 self.may_grow = false;

@@ -182,7 +182,7 @@ impl SendSpan {
         }
     }
 
-    /// As [`SendSpan::pack`], into a staging ring.
+    /// As [`SendSpan::pack`], into a staging ring or a cell.
     ///
     /// # Safety
     /// As for [`SendSpan::pack`].
@@ -220,7 +220,7 @@ impl SendSpan {
     pub(crate) fn pack_to(&self, at: usize, out: &Window<'_>) {
         assert!(at <= self.bytes && out.len() <= self.bytes - at);
         // SAFETY: in bounds by the assertion; a window does not overlap a user's memory; the span is lent.
-        unsafe { self.pack_shared(at, out.len(), out.as_ptr()) }
+        unsafe { self.pack_ring(at, out.len(), out.as_ptr(), out.way()) }
     }
 
     /// Bytes `at..at + len` of the stream: the memory itself where it is packed, else a copy in `room`.

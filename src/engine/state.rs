@@ -100,7 +100,7 @@ pub(super) struct State {
     pub(super) requests: Requests,
     pub(super) sites: Sites,
     pub(super) streams: Vec<OwnStream>,
-    /// The first stream's ring may become long: it has not, and every rank has a core. Where ranks share cores they share caches too.
+    /// The first stream's ring may become long: that was not tried yet.
     pub(super) may_grow: bool,
     /// Ranks whose lanes to us are open, and the bitmap that told so.
     open: Vec<usize>,
@@ -174,7 +174,7 @@ impl State {
                     lent: false,
                 })
                 .collect(),
-            may_grow: segment.control().claimed_cores().load(Ordering::Relaxed) >= ranks as u32,
+            may_grow: true,
             open: Vec::new(),
             open_seen: vec![0; ranks.div_ceil(64)],
             backlog: Vec::new(),

@@ -9,6 +9,7 @@
 //! lanes           [dst][src]: slots, then a byte ring                                                      (sparse)
 //! streams         [rank][k]: head line, tail line, staging ring                                            (sparse)
 //! cells           [block]: header page, a control page a rank, buffers a rank                                              (sparse)
+//! long cells      [block][rank]: of the first blocks, room for the buffers to go round                                       (sparse)
 //! directory       head, the world's members, records: see job/README.md                                                    (sparse)
 //! ```
 //!
@@ -22,7 +23,7 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 4;
+pub(crate) const LAYOUT_VERSION: u32 = 5;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
@@ -56,6 +57,9 @@ pub(crate) const STREAM_AREA: usize = STREAMS * PAGE + FIRST_RING + (STREAMS - 1
 pub(crate) const CELL_BLOCKS: usize = 64;
 /// A rank's part of a cell block: a control page and its buffers. What is inside them: transport/shm/cells.rs.
 pub(crate) const CELL_AREA: usize = 256 * 1024;
+/// The first blocks, the world's among them, have room for a member's buffers to go round in so many bytes.
+pub(crate) const LONG_CELL_BLOCKS: usize = 4;
+pub(crate) const LONG_CELLS: usize = 2 * 1024 * 1024;
 
 /// Ranks of a world, on all its hosts.
 pub(crate) const MAX_RANKS: usize = 64 * 1024;
@@ -137,6 +141,7 @@ pub(crate) struct Map {
     lanes: usize,
     streams: usize,
     cells: usize,
+    long_cells: usize,
     directory: usize,
     total: usize,
 }
@@ -155,7 +160,8 @@ impl Map {
         let lanes = credits + pages(ranks * ranks * LINE);
         let streams = lanes + ranks * ranks * LANE;
         let cells = streams + ranks * STREAM_AREA;
-        let directory = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
+        let long_cells = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
+        let directory = long_cells + LONG_CELL_BLOCKS * ranks * LONG_CELLS;
         let total = directory + DIRECTORY;
         Map {
             ranks,
@@ -165,6 +171,7 @@ impl Map {
             lanes,
             streams,
             cells,
+            long_cells,
             directory,
             total,
         }
@@ -262,6 +269,12 @@ impl Map {
         assert!(member < self.ranks);
         self.cell_block(block) + PAGE + self.ranks * PAGE + member * (CELL_AREA - PAGE)
     }
+
+    /// Where the buffers of member `member` may go round, in the first cell blocks.
+    pub(crate) const fn long_cells(&self, block: usize, member: usize) -> usize {
+        assert!(block < LONG_CELL_BLOCKS && member < self.ranks);
+        self.long_cells + (block * self.ranks + member) * LONG_CELLS
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +298,11 @@ mod tests {
             assert!(map.cell_buffers(0, last) + CELL_AREA - PAGE <= map.cell_block(1));
             assert_eq!(
                 map.cell_buffers(CELL_BLOCKS - 1, last) + CELL_AREA - PAGE,
+                map.long_cells(0, 0)
+            );
+            assert!(map.long_cells(0, last) + LONG_CELLS <= map.long_cells(1, 0));
+            assert_eq!(
+                map.long_cells(LONG_CELL_BLOCKS - 1, last) + LONG_CELLS,
                 map.directory()
             );
             assert_eq!(map.directory() + DIRECTORY, map.total());
@@ -300,6 +318,7 @@ mod tests {
                 map.lane(last, last),
                 map.stream(last, 0),
                 map.cell_buffers(1, last),
+                map.long_cells(1, last),
                 map.directory(),
             ] {
                 assert!(offset % PAGE == 0);

@@ -95,7 +95,7 @@ impl Waiter {
     }
 
     /// Whether more ranks are awake than there are cores.
-    fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         let control = self.segment.control();
         // Relaxed: advice only. A damaged count makes a rank wait in the wrong way, no more.
         let awake = control.awake().load(Ordering::Relaxed) as i32;

@@ -170,14 +170,14 @@ pub(in crate::coll) fn reduce(
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
         let Some(recv) = recv else {
-            let words = if inline {
+            if inline {
                 run.claim_line(&step)?;
-                words_of(send, 0, bytes)
+                run.announce(&step, step.first, &words_of(send, 0, bytes));
             } else {
-                send.pack_to(at, &run.claim_slots(&step)?.part(0, len));
-                Words::default()
-            };
-            run.announce(&step, step.first, &words);
+                let slots = run.claim_slots(&step, len)?;
+                run.write(len, || send.pack_to(at, &slots.part(0, len)));
+                run.announce_slots(&step, step.first);
+            }
             continue;
         };
         for member in run.others() {
@@ -232,6 +232,7 @@ pub(in crate::coll) fn all_reduce(
     run.exchange(
         cut.count(),
         1,
+        cut.piece.min(bytes),
         |i, slots| send.pack_to(cut.at(i), &slots.part(0, cut.len(i))),
         |i, step| {
             for member in run.others() {
@@ -294,13 +295,15 @@ fn sliced(
     let mut last: Option<Step> = None;
     for i in 0..=cut.count() {
         let step = run.step(LARGE);
-        let slots = run.claim_slots(&step)?;
+        let slots = run.claim_slots(&step, LARGE as usize * SLOT)?;
         if i < cut.count() {
             // All but the slice that this member folds itself.
             let mine = slice(i, rank);
-            for part in [0..mine.start, mine.end..cut.len(i)] {
-                send.pack_to(cut.at(i) + part.start, &slots.part(part.start, part.len()));
-            }
+            run.write(cut.len(i) - mine.len(), || {
+                for part in [0..mine.start, mine.end..cut.len(i)] {
+                    send.pack_to(cut.at(i) + part.start, &slots.part(part.start, part.len()));
+                }
+            });
         }
         if let Some(before) = last.replace(step) {
             let mine = slice(i - 1, rank);
@@ -319,7 +322,7 @@ fn sliced(
                 }
             });
         }
-        run.announce(&step, step.first, &Words::default());
+        run.announce_slots(&step, step.first);
         for member in run.others() {
             run.wait(member, &step, i == 0)?;
             let (Some(recv), true) = (recv, i > 0) else {
@@ -347,6 +350,7 @@ pub(in crate::coll) fn reduce_scatter_block(
     run.exchange(
         cut.count(),
         1,
+        (size - 1) * cut.piece,
         |i, slots| write_pieces(run, send, &cut, i, slots),
         |i, step| {
             for member in run.others() {
@@ -398,14 +402,13 @@ fn prefix(
     let members = 0..rank + inclusive as usize;
     let step = run.step(1);
     let inline = bytes <= INLINE;
-    let words = if inline {
+    if inline {
         run.claim_line(&step)?;
-        words_of(send, 0, bytes)
+        run.announce(&step, step.first, &words_of(send, 0, bytes));
     } else {
-        send.pack_to(0, &run.claim_slots(&step)?.part(0, bytes));
-        Words::default()
-    };
-    run.announce(&step, step.first, &words);
+        send.pack_to(0, &run.claim_slots(&step, bytes)?.part(0, bytes));
+        run.announce_slots(&step, step.first);
+    }
     for member in 0..rank {
         run.wait(member, &step, true)?;
     }
@@ -439,9 +442,9 @@ fn chain(
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
-        let mine = run.claim_slots(&step)?.part(0, len);
+        let mine = run.claim_slots(&step, len)?.part(0, len);
         if rank == 0 {
-            send.pack_to(at, &mine);
+            run.write(len, || send.pack_to(at, &mine));
         } else {
             run.wait(rank - 1, &step, i == 0)?;
             let before = run.slots(rank - 1, &step);
@@ -459,7 +462,7 @@ fn chain(
         if inclusive {
             recv.fill_from(at, &mine);
         }
-        run.announce(&step, step.first, &Words::default());
+        run.announce_slots(&step, step.first);
     }
     Ok(())
 }

@@ -3,11 +3,15 @@
 //! The protocol, and why no byte is overwritten while somebody still reads it, is in ../README.md.
 mod folding;
 mod moving;
+mod staging;
 
 pub(super) use folding::{
     Operator, all_reduce, exclusive_scan, reduce, reduce_scatter_block, scan, takes_elements_of,
 };
 pub(super) use moving::{all_gather, all_to_all, barrier, broadcast, gather, scatter};
+
+use staging::Place;
+pub(super) use staging::Staging;
 
 use super::Communicator;
 use super::check;
@@ -18,6 +22,8 @@ use crate::model::error::Result;
 use crate::transport::shm::cells::{Cells, INLINE, LINE_WORDS, LINES, SLOT, SLOTS, Window};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// The payload of a line.
 type Words = [u64; LINE_WORDS];
@@ -55,6 +61,8 @@ pub(super) struct Run<'a> {
     start: u64,
     /// Whether the call stands in the history. It is noted after the first line is out, while others fetch that.
     is_noted: Cell<bool>,
+    /// Of the buffers that were claimed last.
+    place: Cell<Place>,
 }
 
 impl<'a> Run<'a> {
@@ -73,6 +81,7 @@ impl<'a> Run<'a> {
             site,
             start: c.round.load(Ordering::Relaxed) + 1,
             is_noted: Cell::new(false),
+            place: Cell::new(Place::OF_ROUND),
         }
     }
 
@@ -153,22 +162,64 @@ impl<'a> Run<'a> {
         self.ensure(passed_before(step.last, LINES))
     }
 
-    /// Waits until this member may fill its buffers of `step`, and announce it.
+    /// Waits until this member may fill its buffers of `step`, `bytes` bytes of them, and announce it.
     #[inline]
-    fn claim_slots(&self, step: &Step) -> Result<Window<'a>> {
+    fn claim_slots(&self, step: &Step, bytes: usize) -> Result<Window<'a>> {
         if !self.c.has_buffers.load(Ordering::Relaxed) {
             self.cells.reserve_buffers()?;
             self.c.has_buffers.store(true, Ordering::Relaxed);
         }
         self.ensure(passed_before(step.last, SLOTS))?;
-        Ok(self.slots(self.rank(), step))
+        let rounds = step.last - step.first + 1;
+        let place = if staging::has_choice(bytes) {
+            let mut staging = self.staging();
+            staging.place(self.cells, rounds, bytes, || self.engine.is_crowded())
+        } else {
+            Place::OF_ROUND
+        };
+        self.place.set(place);
+        Ok(self.slots_at(self.rank(), step, place.word).by(place.way))
     }
 
-    /// The buffers of `member` for `step`.
+    fn staging(&self) -> MutexGuard<'a, Staging> {
+        // A panic in there leaves it as it was: it has whole values at any time.
+        self.c
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `write` write `bytes` bytes into the buffers that were claimed last, by the clock where that is to tell which way is faster.
+    #[inline]
+    fn write(&self, bytes: usize, write: impl FnOnce()) {
+        let place = self.place.get();
+        if !place.timed {
+            return write();
+        }
+        let began = Instant::now();
+        write();
+        self.staging().took(place.way, bytes, began.elapsed());
+    }
+
+    /// The buffers of `member` for `step`, after [`Run::wait`] for it.
     #[inline]
     fn slots(&self, member: usize, step: &Step) -> Window<'a> {
-        self.cells
-            .slots(member, step.first, step.last - step.first + 1)
+        self.slots_at(member, step, self.word(member, step))
+    }
+
+    #[inline]
+    fn slots_at(&self, member: usize, step: &Step, word: u64) -> Window<'a> {
+        let rounds = step.last - step.first + 1;
+        let long = staging::offset(word).and_then(|at| self.cells.long_slots(member, at, rounds));
+        long.unwrap_or_else(|| self.cells.slots(member, step.first, rounds))
+    }
+
+    /// Announces `step`, for which the buffers were claimed last and filled.
+    #[inline]
+    fn announce_slots(&self, step: &Step, done: u64) {
+        let mut words = Words::default();
+        words[0] = self.place.get().word;
+        self.announce(step, done, &words);
     }
 
     /// Announces `step`, with all that was written for it; this member has read all that it will of the rounds before `done`.
@@ -289,13 +340,14 @@ impl<'a> Run<'a> {
         bytes
     }
 
-    /// All members say something and hear all others, in `pieces` steps of `rounds` rounds: `write(i, mine)` fills this member's buffers,
-    /// `read(i, step)` waits for the others and takes what they wrote. With small steps the next piece is written before the last one is
-    /// read, so that nobody waits for a member that is a little later.
+    /// All members say something and hear all others, in `pieces` steps of `rounds` rounds and at most `bytes` bytes: `write(i, mine)` fills
+    /// this member's buffers, `read(i, step)` waits for the others and takes what they wrote. With small steps the next piece is written
+    /// before the last one is read, so that nobody waits for a member that is a little later.
     fn exchange(
         &self,
         pieces: usize,
         rounds: u64,
+        bytes: usize,
         mut write: impl FnMut(usize, &Window<'a>),
         mut read: impl FnMut(usize, &Step) -> Result<()>,
     ) -> Result<()> {
@@ -309,10 +361,10 @@ impl<'a> Run<'a> {
         };
         for i in 0..pieces {
             let step = self.step(rounds);
-            let slots = self.claim_slots(&step)?;
-            write(i, &slots);
+            let slots = self.claim_slots(&step, bytes)?;
+            self.write(bytes, || write(i, &slots));
             let done = open.map_or(step.first, |(_, s)| s.first);
-            self.announce(&step, done, &Words::default());
+            self.announce_slots(&step, done);
             if let Some(last) = open.replace((i, step)) {
                 take(last)?;
             }

@@ -37,9 +37,9 @@ pub(in crate::coll) fn broadcast(run: &Run<'_>, root: usize, span: &RecvSpan) ->
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
         if let Some(source) = &source {
-            let slots = run.claim_slots(&step)?;
-            source.pack_to(at, &slots.part(0, len));
-            run.announce(&step, step.first, &Words::default());
+            let slots = run.claim_slots(&step, len)?;
+            run.write(len, || source.pack_to(at, &slots.part(0, len)));
+            run.announce_slots(&step, step.first);
         } else {
             run.wait(root, &step, i == 0)?;
             span.fill_from(at, &run.slots(root, &step).part(0, len));
@@ -86,15 +86,14 @@ pub(in crate::coll) fn gather(
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
         let Some(recv) = recv else {
-            let words = if inline {
+            if inline {
                 run.claim_line(&step)?;
-                words_of(send, 0, bytes)
+                run.announce(&step, step.first, &words_of(send, 0, bytes));
             } else {
-                let slots = run.claim_slots(&step)?;
-                send.pack_to(at, &slots.part(0, len));
-                Words::default()
-            };
-            run.announce(&step, step.first, &words);
+                let slots = run.claim_slots(&step, len)?;
+                run.write(len, || send.pack_to(at, &slots.part(0, len)));
+                run.announce_slots(&step, step.first);
+            }
             continue;
         };
         for member in run.others() {
@@ -144,23 +143,20 @@ pub(in crate::coll) fn scatter(
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
         if let Some(send) = send {
-            let words = if inline {
+            if inline {
                 run.claim_line(&step)?;
                 let mut words = [0; INLINE];
                 for member in run.others() {
                     let to = place(root, member) * bytes;
                     send.pack_at(member * bytes, &mut words[to..to + bytes]);
                 }
-                to_words(&words)
+                run.announce(&step, step.first, &to_words(&words));
             } else {
-                let slots = run.claim_slots(&step)?;
-                for member in run.others() {
-                    let to = place(root, member) * cut.piece;
-                    send.pack_to(member * bytes + at, &slots.part(to, len));
-                }
-                Words::default()
-            };
-            run.announce(&step, step.first, &words);
+                let all = (run.size() - 1) * cut.piece;
+                let slots = run.claim_slots(&step, all)?;
+                run.write(all, || write_pieces(run, send, &cut, i, &slots));
+                run.announce_slots(&step, step.first);
+            }
         } else {
             run.wait(root, &step, i == 0)?;
             let from = place(root, run.rank());
@@ -189,11 +185,12 @@ fn exchange_steps(size: usize, bytes: usize) -> (u64, usize) {
 
 pub(in crate::coll) fn all_gather(run: &Run<'_>, send: &SendSpan, recv: &RecvSpan) -> Result<()> {
     let bytes = send.len();
-    copy_own(send, 0, recv, run.rank() * bytes, bytes);
+    let own = run.rank() * bytes;
     if bytes <= INLINE {
         let step = run.step(1);
         run.claim_line(&step)?;
         run.announce(&step, step.first, &words_of(send, 0, bytes));
+        copy_own(send, 0, recv, own, bytes);
         for member in run.others() {
             run.wait(member, &step, true)?;
             recv.fill_at(member * bytes, &run.words(member, &step)[..bytes]);
@@ -206,8 +203,11 @@ pub(in crate::coll) fn all_gather(run: &Run<'_>, send: &SendSpan, recv: &RecvSpa
     run.exchange(
         cut.count(),
         rounds,
+        room.min(bytes),
         |i, slots| send.pack_to(cut.at(i), &slots.part(0, cut.len(i))),
         |i, step| {
+            // While it is still in this core's cache.
+            copy_own(send, cut.at(i), recv, own + cut.at(i), cut.len(i));
             for member in run.others() {
                 run.wait(member, step, i == 0)?;
                 let slots = run.slots(member, step);
@@ -254,7 +254,7 @@ pub(in crate::coll) fn all_to_all(run: &Run<'_>, send: &SendSpan, recv: &RecvSpa
         }
         Ok(())
     };
-    run.exchange(cut.count(), rounds, write, read)?;
+    run.exchange(cut.count(), rounds, (size - 1) * cut.piece, write, read)?;
     copy_own(send, rank * bytes, recv, rank * bytes, bytes);
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The shared words and bytes of a communicator's cells: where they are, and raw copies to and from them. What they mean and who may
 //! write when is coll's; the protocol and its proof are in coll/README.md.
 use super::copy;
+use super::way::Way;
 use crate::job::Segment;
-use crate::job::layout::{CELL_AREA, CELL_BLOCKS, PAGE};
+use crate::job::layout::{CELL_AREA, CELL_BLOCKS, LONG_CELL_BLOCKS, LONG_CELLS, PAGE};
 use crate::model::error::Result;
 use core::marker::PhantomData;
 use core::mem::offset_of;
@@ -75,6 +76,8 @@ pub(crate) struct Cells {
     pages_at: usize,
     /// The buffers of all members, side by side.
     buffers: *mut u8,
+    /// Their long areas, side by side, in blocks that have such.
+    long: Option<*mut u8>,
 }
 
 // SAFETY: the pointers lead into the segment's mapping, which the value keeps alive; pages are accessed atomically, buffers by raw copies.
@@ -142,6 +145,8 @@ impl Cells {
         let pages_at = map.cell_control(block, 0);
         let pages = segment.at(pages_at, members * PAGE);
         let buffers = segment.at(map.cell_buffers(block, 0), members * (CELL_AREA - PAGE));
+        let long = (block < LONG_CELL_BLOCKS)
+            .then(|| segment.at(map.long_cells(block, 0), members * LONG_CELLS));
         Cells {
             segment: segment.clone(),
             block,
@@ -150,6 +155,7 @@ impl Cells {
             pages: pages.cast_const().cast(),
             pages_at,
             buffers,
+            long,
         }
     }
 
@@ -157,6 +163,14 @@ impl Cells {
     pub(crate) fn reserve_buffers(&self) -> Result<()> {
         let start = self.segment.layout().cell_buffers(self.block, self.member);
         self.segment.reserve(start, CELL_AREA - PAGE)
+    }
+
+    /// Takes memory for this member's long area, once. `false`: there is none, or none to be had.
+    pub(crate) fn reserve_long(&self) -> bool {
+        self.long.is_some() && {
+            let start = self.segment.layout().long_cells(self.block, self.member);
+            self.segment.reserve(start, LONG_CELLS).is_ok()
+        }
     }
 
     #[inline]
@@ -219,8 +233,24 @@ impl Cells {
             // SAFETY: inside the buffers whose range `attach` checked, by the assertion.
             ptr: unsafe { self.buffers.add(at) },
             len: rounds as usize * SLOT,
+            way: Way::Around,
             _segment: PhantomData,
         }
+    }
+
+    /// As [`Cells::slots`], but in the long area from `at` on; `None` where that cannot be.
+    #[inline]
+    pub(crate) fn long_slots(&self, member: usize, at: usize, rounds: u64) -> Option<Window<'_>> {
+        assert!(member < self.members);
+        let len = rounds as usize * SLOT;
+        let long = self.long?;
+        (at <= LONG_CELLS && len <= LONG_CELLS - at).then(|| Window {
+            // SAFETY: inside the member's long area, whose range `attach` checked.
+            ptr: unsafe { long.add(member * LONG_CELLS + at) },
+            len,
+            way: Way::Around,
+            _segment: PhantomData,
+        })
     }
 }
 
@@ -244,6 +274,8 @@ impl Drop for Cells {
 pub(crate) struct Window<'s> {
     ptr: *mut u8,
     len: usize,
+    /// How long copies into it are made.
+    way: Way,
     _segment: PhantomData<&'s Segment>,
 }
 
@@ -259,6 +291,17 @@ impl<'s> Window<'s> {
         self.ptr
     }
 
+    #[inline]
+    pub(crate) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The same, to be written by `way`.
+    #[inline]
+    pub(crate) fn by(self, way: Way) -> Window<'s> {
+        Window { way, ..self }
+    }
+
     /// The part `at..at + len`.
     #[inline]
     pub(crate) fn part(&self, at: usize, len: usize) -> Window<'s> {
@@ -267,7 +310,7 @@ impl<'s> Window<'s> {
             // SAFETY: in bounds by the assertion.
             ptr: unsafe { self.ptr.add(at) },
             len,
-            _segment: PhantomData,
+            ..*self
         }
     }
 
@@ -285,7 +328,7 @@ impl<'s> Window<'s> {
     pub(crate) fn write(&self, bytes: &[u8]) {
         assert!(bytes.len() <= self.len);
         // SAFETY: as for `read`; by the protocol this member is the only one that uses the range now.
-        unsafe { copy::to_shared(bytes.as_ptr(), self.ptr, bytes.len()) }
+        unsafe { copy::to_ring(bytes.as_ptr(), self.ptr, bytes.len(), self.way) }
     }
 }
 

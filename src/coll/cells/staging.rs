@@ -1,0 +1,147 @@
+//! Where and how a member writes its buffers: by turns of eight, around the cache; or, where the others are near, through the cache in an area
+//! so long that its lines are in the shared cache again when they are written (transport/shm/README.md says why).
+//!
+//! Each member decides for itself, and says in its line where a step's buffers are.
+use crate::job::layout::LONG_CELLS;
+use crate::transport::shm::cells::{Cells, SLOT};
+use crate::transport::shm::copy::STREAM_FROM;
+use crate::transport::shm::way::{Distance, Way, Ways};
+use std::time::Duration;
+
+/// Pieces that count as one message when the ways are compared (`Ways`): a collective may have one piece only, which cannot be compared with
+/// another.
+const GROUP: usize = 16;
+
+/// A member's own account.
+pub(in crate::coll) struct Staging {
+    ways: Ways,
+    /// Whether there is a long area; it is asked for once.
+    long: bool,
+    may_grow: bool,
+    pieces: usize,
+    /// The next free byte of the endless row of long areas.
+    next: usize,
+}
+
+impl Default for Staging {
+    fn default() -> Staging {
+        Staging {
+            ways: Ways::default(),
+            long: false,
+            may_grow: true,
+            pieces: 0,
+            next: 0,
+        }
+    }
+}
+
+/// What was decided for a piece.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The word that tells readers where it is: 0 where the round says it, else one more than the offset in the long area.
+    pub(super) word: u64,
+    pub(super) way: Way,
+    /// Whether the writing is to be timed, and the time told to [`Staging::took`].
+    pub(super) timed: bool,
+}
+
+impl Place {
+    /// In the buffers of the round itself.
+    pub(super) const OF_ROUND: Place = Place {
+        word: 0,
+        way: Way::Around,
+        timed: false,
+    };
+}
+
+/// The offset in the writer's long area that a line's first word tells; `None`: the buffers are where the round says.
+#[inline]
+pub(super) fn offset(word: u64) -> Option<usize> {
+    usize::try_from(word).ok()?.checked_sub(1)
+}
+
+/// Whether pieces of so many bytes have a choice: shorter ones are written by ordinary stores wherever they are.
+#[inline]
+pub(super) fn has_choice(bytes: usize) -> bool {
+    bytes >= STREAM_FROM
+}
+
+impl Staging {
+    /// Where and how to write the next piece, `bytes` bytes in `rounds` rounds.
+    pub(super) fn place(
+        &mut self,
+        cells: &Cells,
+        rounds: u64,
+        bytes: usize,
+        crowded: impl FnOnce() -> bool,
+    ) -> Place {
+        let chunk = self.pieces % GROUP;
+        self.pieces = self.pieces.wrapping_add(1);
+        if chunk == 0 {
+            self.ways.begin();
+            if self.may_grow && self.ways.distance() == Distance::Near && !crowded() {
+                self.may_grow = false;
+                self.long = cells.reserve_long();
+            }
+        }
+        let (way, timed) = self.ways.of_chunk(chunk, self.long);
+        let word = if self.long {
+            1 + self.turn(rounds, bytes) as u64
+        } else {
+            0
+        };
+        Place { word, way, timed }
+    }
+
+    /// The offset of the next `bytes` bytes in the long area.
+    fn turn(&mut self, rounds: u64, bytes: usize) -> usize {
+        // Readers see the buffers of as many rounds whole.
+        if self.next % LONG_CELLS + rounds as usize * SLOT > LONG_CELLS {
+            self.next = self.next.next_multiple_of(LONG_CELLS);
+        }
+        let at = self.next % LONG_CELLS;
+        self.next = self.next.wrapping_add(bytes.next_multiple_of(64));
+        at
+    }
+
+    /// As if the others had been found near.
+    #[cfg(test)]
+    pub(in crate::coll) fn grow(&mut self, cells: &Cells) {
+        self.may_grow = false;
+        self.long = cells.reserve_long();
+        assert!(self.long);
+    }
+
+    /// A timed piece took so long.
+    pub(super) fn took(&mut self, way: Way, bytes: usize, time: Duration) {
+        self.ways.took(way, bytes, time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::shm::cells::SLOTS;
+
+    /// What coll/README.md's proof asks for: what the last eight rounds wrote is not written.
+    #[test]
+    fn no_place_comes_round_within_eight_rounds() {
+        let mut staging = Staging::default();
+        let mut written: Vec<(u64, usize, usize)> = Vec::new();
+        let mut round = 0;
+        for i in 0..2000_u64 {
+            let rounds = if i % 7 < 3 { 4 } else { 1 };
+            round += rounds;
+            let len = rounds as usize * SLOT - (i as usize * 997) % SLOT;
+            let at = staging.turn(rounds, len);
+            assert!(at % 64 == 0 && at + len <= LONG_CELLS);
+            written.retain(|(last, ..)| last + SLOTS > round - rounds + 1);
+            assert!(
+                written
+                    .iter()
+                    .all(|&(_, a, n)| at + len <= a || a + n <= at)
+            );
+            written.push((round, at, len));
+        }
+    }
+}
