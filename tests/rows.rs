@@ -11,6 +11,7 @@
 //! | datatypes (`contiguous`, `vector`, `complex*`, `datatype_dup`, `struct`, `structured`) | `datatypes`: `every_constructor`, `duplicates`, `structs`, `complex_numbers`; tests/face/datatypes.rs |
 //! | communicators (`duplicate`, `split`, `group`, `dyn_communicator`, `comm_name`, `attributes`, `cartesian*`) | `communicators`: one each |
 //! | processes (`spawn`, `spawn_multiple`) | tests/jobs/spawn.rs |
+//! | its tests: derives under a renamed dependency and `#[mpi(crate = "...")]`, `&dyn Communicator` | the packages in tests/renamed; `communicators::trait_objects` |
 //!
 //! | what is unsound or silent there | tests |
 //! |---|---|

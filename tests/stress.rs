@@ -1,4 +1,5 @@
-//! Much of one thing, between ranks that are processes: it behaves as MPI says, in bounded memory.
+//! Much of one thing, between ranks that are processes, and once more between ranks that are threads: it behaves as MPI says, in bounded
+//! memory. scripts/test runs it in both waiting modes.
 use std::fs;
 use tercio::collective::SystemOperation;
 use tercio::point_to_point::send_receive_with_tags;
@@ -336,12 +337,18 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-#[tercio::test(np = 3)]
+#[tercio::test(np = [2, 3])]
 fn a_hundred_thousand_splits_leave_nothing_behind(world: SimpleCommunicator) {
+    let grown = splits(&world, 100_000);
+    assert!(grown < 2048, "{grown} KiB more than after a tenth of them");
+}
+
+/// Splits `world` so often; KiB of memory that came after the first tenth of them.
+fn splits(world: &SimpleCommunicator, count: i32) -> u64 {
     let (rank, size) = (world.rank(), world.size());
     let mut kept: Vec<Option<SimpleCommunicator>> = (0..8).map(|_| None).collect();
     let mut settled = 0;
-    for number in 0..100_000 {
+    for number in 0..count {
         let color = match (rank + number) % 3 {
             0 if number % 5 == 0 => Color::undefined(),
             part => Color::with_value(part / 2),
@@ -371,21 +378,53 @@ fn a_hundred_thousand_splits_leave_nothing_behind(world: SimpleCommunicator) {
         if number % 2000 == 3 {
             kept[number as usize / 2000 % 8] = split;
         }
-        match number {
-            10_001 => settled = resident(),
-            99_999 => {
-                let grown = resident().saturating_sub(settled);
-                assert!(
-                    grown < 2048,
-                    "{grown} KiB more than after 10,000 splits ({settled} KiB)"
-                );
-            }
-            _ => {}
+        if number == count / 10 + 1 {
+            settled = resident();
         }
     }
     assert!(settled > 0);
+    resident().saturating_sub(settled)
 }
 
 fn color_of(number: i32) -> i32 {
     number % 3 / 2
+}
+
+/// The same between threads.
+mod threads {
+    use super::*;
+    use tercio::testing::ranks;
+
+    #[test]
+    fn a_rank_blocked_in_a_message_progresses_collectives() {
+        ranks(
+            3,
+            a_rank_blocked_in_a_message_progresses_128_collectives_of_the_others,
+        );
+    }
+
+    #[test]
+    fn barriers_end_when_all_have_come() {
+        ranks(3, of_128_barriers_none_ends_before_all_ranks_have_come);
+    }
+
+    #[test]
+    fn wildcard_receives_get_what_came_in_their_order() {
+        ranks(
+            3,
+            wildcard_receives_waited_for_backwards_get_what_came_in_their_order,
+        );
+    }
+
+    #[test]
+    fn messages_with_random_tags_keep_their_order() {
+        ranks(3, |world| messages_with_random_tags(&world, 300_000));
+    }
+
+    #[test]
+    fn splits_go_on() {
+        ranks(3, |world| {
+            splits(&world, 20_000);
+        });
+    }
 }
