@@ -50,7 +50,7 @@ impl Way<'_> {
     fn command(&self) -> String {
         let script = match &self.push {
             None => format!(
-                "t={}; [ -x \"$t\" ] || t=$(command -v tercio) || {{ echo \"tercio: no tercio at $t\" >&2; exit 127; }}; \
+                "p={}; t=$p; [ -x \"$t\" ] || t=$(command -v tercio) || {{ echo \"tercio: no tercio at $p\" >&2; exit 127; }}; \
                  TERCIO_ROLE=agent exec \"$t\"",
                 in_double_quotes(self.own)
             ),
@@ -160,7 +160,10 @@ mod tests {
             agent
         );
         let (code, text) = shell(&line(Path::new("/no/tercio")), &home, "/usr/bin:/bin");
-        assert!(code == Some(127) && text.contains("no tercio at"), "{text}");
+        assert!(
+            code == Some(127) && text.contains("no tercio at /no/tercio\n"),
+            "{text}"
+        );
 
         // The host asks for the program once.
         let push = words("rsh", "b", "/no/tercio", Some("tercio-x".into()))

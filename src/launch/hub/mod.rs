@@ -390,16 +390,20 @@ impl Hub {
                 format!("{} ({what}, {since} s)", link.name)
             })
             .collect();
-        let all = self.links.len();
         let more = match waiting.len() {
             0 => return,
             1..=3 => String::new(),
             more => format!(" and {} more", more - 3),
         };
         let named = waiting[..waiting.len().min(3)].join(", ");
+        let unusable = match self.unusable.len() {
+            0 => String::new(),
+            some => format!("{some} cannot be used, "),
+        };
         self.note(format!(
-            "{}/{all} hosts up, waiting for {named}{more}",
-            all - waiting.len()
+            "{}/{} hosts up, {unusable}waiting for {named}{more}",
+            self.links.len() - waiting.len() - self.unusable.len(),
+            self.links.len()
         ));
     }
 
