@@ -125,6 +125,7 @@ impl Plan {
             plan.allocation = Some(found.job.clone());
         }
         let mut global = BTreeMap::new();
+        let sockets = sockets(&programs);
         for mut options in programs {
             plan.settle(&options);
             if alone && options.per_host.is_none() {
@@ -146,6 +147,7 @@ impl Plan {
             plan.hosts = None;
         }
         for program in &mut plan.programs {
+            program.env.extend(sockets.clone());
             for (name, value) in &global {
                 program
                     .env
@@ -293,6 +295,21 @@ impl Plan {
         }
         Ok(value.map(|value| (name.to_owned(), value)))
     }
+}
+
+/// What ranks are told of their sockets, by variables of theirs.
+fn sockets(programs: &[Options]) -> Vec<(OsString, OsString)> {
+    let transport = options_of(programs, |job| job.transport.as_ref()).map(|name| name.into());
+    let interface = options_of(programs, |job| job.interface.as_ref()).cloned();
+    let encrypt = programs.iter().any(|options| options.job.encrypt);
+    [
+        ("TERCIO_TRANSPORT", transport),
+        ("TERCIO_INTERFACE", interface),
+        ("TERCIO_ENCRYPT", encrypt.then(|| "1".into())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.into(), value?)))
+    .collect()
 }
 
 /// What the last program that says it says about the whole job.

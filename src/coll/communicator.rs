@@ -2,7 +2,6 @@
 use super::call::{Call, run_as};
 use super::cells::Staging;
 use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
-use crate::job::Segment;
 use crate::job::identity::Birth;
 use crate::model::error::Result;
 use crate::model::{CollKind, Error, ErrorClass, Signature, Site};
@@ -140,9 +139,11 @@ pub(crate) fn world(
     birth: Option<&Birth>,
 ) -> Result<Arc<Communicator>> {
     let size = ranks.len();
-    let comm = Comm::new(0, ranks.collect(), engine.rank(), engine.size());
+    let members: Vec<usize> = ranks.collect();
+    let shared = engine.share_memory(&members);
+    let comm = Comm::new(0, members, engine.rank(), engine.size());
     let cells = match birth {
-        _ if size == 1 => None,
+        _ if size == 1 || !shared => None,
         None => Some(Cells::world(engine.segment(), comm.rank(), size)?),
         Some(birth) => birth
             .cells
@@ -160,17 +161,16 @@ pub(crate) fn self_comm(engine: &Engine) -> Result<Arc<Communicator>> {
 /// What the root of a spawn decides for `size` ranks that are to be spawned by the members of `parent`.
 pub(crate) fn draw_birth(engine: &Engine, parent: &Communicator, size: usize) -> Result<Birth> {
     let segment = engine.segment();
-    let between = segment.control().draw_contexts(2);
     let cells = match size {
         1 => None,
-        _ if size > segment.ranks() => None,
+        _ if size > segment.ranks() || engine.has_sockets() => None,
         _ => Cells::take(segment, size)?,
     };
     Ok(Birth {
         first: 0,
         cells,
-        between,
-        union: between + 2,
+        between: segment.control().draw_context(),
+        union: segment.control().draw_context(),
         parents: parent.comm.own().to_vec(),
     })
 }
@@ -241,25 +241,22 @@ pub(crate) fn merge(
     if low[0] > high[0] {
         members.rotate_left(split);
     }
-    let births = tell_births(engine, union, &[members.len()], CollKind::Merge, site)?;
-    Ok(born(engine, births[0], members))
+    of_all(engine, union, members, CollKind::Merge, site)
 }
 
 /// What one member decides for a new communicator and tells the others: its context, and its cell block + 1, or 0 for none.
 type Drawn = [u32; 2];
 
-/// Draws contexts, and blocks as far as there are any, for groups of these sizes.
-fn draw(segment: &Segment, sizes: &[usize]) -> Result<Vec<Drawn>> {
-    let first = segment.control().draw_contexts(sizes.len() as u32);
-    let mut births = Vec::with_capacity(sizes.len());
-    for (i, &size) in sizes.iter().enumerate() {
-        let block = match size {
-            1 => None,
-            _ => Cells::take(segment, size)?,
-        };
-        births.push([first + 2 * i as u32, block.map_or(0, |b| b as u32 + 1)]);
-    }
-    Ok(births)
+/// Draws a context, and a block if there is one, for a communicator of these ranks of the job, of which the caller is one.
+fn draw(engine: &Engine, members: &[usize]) -> Result<Drawn> {
+    let segment = engine.segment();
+    let block = match members.len() {
+        1 => None,
+        size if engine.share_memory(members) => Cells::take(segment, size)?,
+        _ => None,
+    };
+    let context = segment.control().draw_context();
+    Ok([context, block.map_or(0, |b| b as u32 + 1)])
 }
 
 fn born(engine: &Engine, birth: Drawn, members: Vec<usize>) -> Arc<Communicator> {
@@ -270,40 +267,63 @@ fn born(engine: &Engine, birth: Drawn, members: Vec<usize>) -> Arc<Communicator>
     Communicator::new(comm, cells)
 }
 
-/// Member 0 draws, all learn.
+/// The first member of each new group draws (its block is one of its own host), all learn. What this member's group was given, whose first
+/// member is `leader`; `None` for a member of no group, which learns nothing but takes part. `group` are ranks of the job.
 fn tell_births(
     engine: &Engine,
     parent: &Communicator,
-    sizes: &[usize],
+    leader: Option<usize>,
+    group: &[usize],
     kind: CollKind,
     site: Site,
-) -> Result<Vec<Drawn>> {
-    let mut told = vec![0_u8; 8 * sizes.len()];
-    if parent.rank() == 0 {
-        let births = draw(engine.segment(), sizes)?;
-        for (word, place) in births.iter().flatten().zip(told.chunks_exact_mut(4)) {
-            place.copy_from_slice(&word.to_ne_bytes());
-        }
+) -> Result<Option<Drawn>> {
+    let mut own = [0_u8; 8];
+    if leader == Some(parent.rank()) {
+        own = bytes_of(draw(engine, group)?);
     }
-    let span = RecvSpan::bytes_of(&mut told);
-    run_as(
-        engine,
-        parent,
-        Call::Broadcast {
-            root: 0,
-            span: &span,
-        },
-        kind,
-        site,
-    )?;
-    let word = |at: usize| {
-        let mut bytes = [0; 4];
-        bytes.copy_from_slice(&told[at..at + 4]);
-        u32::from_ne_bytes(bytes)
+    let mut all = vec![0_u8; own.len() * parent.size()];
+    let (send, recv) = (SendSpan::bytes_of(&own), RecvSpan::bytes_of(&mut all));
+    let call = Call::AllGather {
+        send: &send,
+        recv: &recv,
     };
-    Ok((0..sizes.len())
-        .map(|i| [word(8 * i), word(8 * i + 4)])
-        .collect())
+    run_as(engine, parent, call, kind, site)?;
+    Ok(leader.map(|leader| drawn_of(&all[8 * leader..])))
+}
+
+fn bytes_of(drawn: Drawn) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&drawn[0].to_ne_bytes());
+    bytes[4..].copy_from_slice(&drawn[1].to_ne_bytes());
+    bytes
+}
+
+fn drawn_of(bytes: &[u8]) -> Drawn {
+    let word = |at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_ne_bytes(word)
+    };
+    [word(0), word(4)]
+}
+
+/// The communicator of all of `parent`'s members, whose first one draws, in the order of `members`.
+fn of_all(
+    engine: &Engine,
+    parent: &Communicator,
+    members: Vec<usize>,
+    kind: CollKind,
+    site: Site,
+) -> Result<Arc<Communicator>> {
+    let drawn = tell_births(engine, parent, Some(0), &members, kind, site)?;
+    drawn
+        .map(|drawn| born(engine, drawn, members))
+        .ok_or_else(|| {
+            Error::new(
+                ErrorClass::Internal,
+                "a communicator of all has a first member",
+            )
+        })
 }
 
 /// A new communicator with the same members (collective).
@@ -312,8 +332,8 @@ pub(crate) fn duplicate(
     parent: &Communicator,
     site: Site,
 ) -> Result<Arc<Communicator>> {
-    let births = tell_births(engine, parent, &[parent.size()], CollKind::Duplicate, site)?;
-    Ok(born(engine, births[0], parent.comm.members().to_vec()))
+    let members = parent.comm.members().to_vec();
+    of_all(engine, parent, members, CollKind::Duplicate, site)
 }
 
 /// One new communicator for each color, members ordered by key and then by their rank in `parent`; `None` for those without a color
@@ -345,20 +365,17 @@ pub(crate) fn split(
         .map(|member| (word(12 * member + 4), word(12 * member + 8), member))
         .collect();
     wishes.sort_unstable();
-    let groups: Vec<_> = wishes.chunk_by(|a, b| a.0 == b.0).collect();
-    let sizes: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-    let births = tell_births(engine, parent, &sizes, CollKind::Split, site)?;
-    let mine = groups
+    let mine = wishes
+        .chunk_by(|a, b| a.0 == b.0)
+        .find(|group| group.iter().any(|wish| wish.2 == parent.rank()));
+    let members: Vec<usize> = mine
+        .unwrap_or_default()
         .iter()
-        .zip(births)
-        .find(|(group, _)| group.iter().any(|wish| wish.2 == parent.rank()));
-    Ok(mine.map(|(group, birth)| {
-        let members = group
-            .iter()
-            .map(|wish| parent.comm.world_rank(wish.2))
-            .collect();
-        born(engine, birth, members)
-    }))
+        .map(|wish| parent.comm.world_rank(wish.2))
+        .collect();
+    let leader = mine.map(|group| group[0].2);
+    let drawn = tell_births(engine, parent, leader, &members, CollKind::Split, site)?;
+    Ok(drawn.map(|drawn| born(engine, drawn, members)))
 }
 
 /// The context in which groups form without their parent; see the segment's header.
@@ -388,10 +405,7 @@ pub(crate) fn form(
     let leader = members[0];
     let mut told = [0_u8; 8];
     if engine.rank() == leader {
-        let birth = draw(engine.segment(), &[members.len()])?[0];
-        for (word, place) in birth.iter().zip(told.chunks_exact_mut(4)) {
-            place.copy_from_slice(&word.to_ne_bytes());
-        }
+        told = bytes_of(draw(engine, &members)?);
         let span = SendSpan::bytes_of(&told);
         for &member in &members[1..] {
             engine.send(
@@ -407,6 +421,5 @@ pub(crate) fn form(
         let span = RecvSpan::bytes_of(&mut told);
         engine.receive(&all, Peer::Rank(leader), Some(tag), &span, site)?;
     }
-    let word = |at: usize| u32::from_ne_bytes([told[at], told[at + 1], told[at + 2], told[at + 3]]);
-    Ok(born(engine, [word(0), word(4)], members))
+    Ok(born(engine, drawn_of(&told), members))
 }

@@ -97,6 +97,9 @@ impl Engine {
     ) -> Look<T> {
         let departed = state.departures_moved();
         state.look_for_gone();
+        if let Err(error) = state.settle_net() {
+            return Look::Over(Err(error));
+        }
         let completed = state.requests.completed;
         let progress = state.progress();
         if self.state.is_locked() && (departed || state.requests.completed != completed) {

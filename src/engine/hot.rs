@@ -93,6 +93,7 @@ impl Engine {
         let link = state.links.get_mut(world)?;
         let first = match link.rx.first() {
             Some(first) => first,
+            None if state.places.is_remote(world) => return None,
             None => await_soon(&link.rx, &state.waiter)?,
         };
         let arrival = match link.rx.short(first) {

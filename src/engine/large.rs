@@ -87,7 +87,7 @@ impl State {
         let claim = self
             .segment
             .control()
-            .claim(from)
+            .claim(self.places.index(from))
             .load(core::sync::atomic::Ordering::Acquire);
         // Ranks that are threads of one process have no claim: they read their own process.
         let pid = if claim == 0 {
@@ -131,7 +131,7 @@ impl State {
         for k in choice {
             let own = &mut self.streams[k];
             if own.tx.is_none() {
-                own.tx = Some(StreamTx::open(&self.segment, self.rank, k)?);
+                own.tx = Some(StreamTx::open(&self.segment, self.places.local(), k)?);
             }
             let Some(tx) = &mut own.tx else { continue };
             let near = k == 0 && self.links[to].ways.distance() == Distance::Near;

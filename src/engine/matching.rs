@@ -31,6 +31,8 @@ pub(super) enum Payload {
     Heap(Box<[u8]>),
     /// Still with its sender.
     Offered(Offer),
+    /// On its way through a socket, or there: this one of those that are kept.
+    Coming(usize),
     /// A message from this rank to itself, still in the memory of that send.
     Local(RequestId),
 }

@@ -15,9 +15,11 @@ mod large;
 mod limit;
 mod matching;
 mod messages;
+mod places;
 mod probing;
 mod protocol;
 mod receiving;
+mod remote;
 mod requests;
 mod run;
 mod sending;
@@ -28,6 +30,8 @@ mod state;
 
 pub(crate) use comm::Comm;
 pub(crate) use limit::{Limit, is_late};
+pub(crate) use places::Places;
+pub(crate) use remote::Sockets;
 pub(crate) use settings::Settings;
 pub(crate) use span::{RecvSpan, SendSpan};
 
@@ -93,11 +97,6 @@ impl RequestId {
         RequestId(u64::from(generation) << 32 | u64::from(index))
     }
 
-    /// The request with a number that [`number`](Self::number) told.
-    pub(crate) fn from_number(number: u64) -> RequestId {
-        RequestId(number)
-    }
-
     #[inline]
     pub(crate) fn index(self) -> u32 {
         self.0 as u32
@@ -106,6 +105,11 @@ impl RequestId {
     #[inline]
     pub(crate) fn generation(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// The request with this number.
+    pub(super) fn from_number(number: u64) -> RequestId {
+        RequestId(number)
     }
 
     /// A number that no other operation under way of this rank has at the same time.
@@ -141,6 +145,7 @@ pub(crate) struct StartSchedule {
 pub(crate) struct Engine {
     segment: Arc<Segment>,
     rank: usize,
+    places: Arc<Places>,
     level: ThreadLevel,
     last_call: Word<AtomicU64>,
     waiter: Arc<Waiter>,
@@ -151,16 +156,45 @@ pub(crate) struct Engine {
 /// Every method is a complete call: `site` is where the user's program made it.
 impl Engine {
     /// The engine of local rank `rank` over `segment`. The rank counts as awake from here on.
+    #[cfg(test)]
     pub(crate) fn new(segment: Arc<Segment>, rank: usize, settings: Settings) -> Result<Engine> {
-        let waiter = Arc::new(Waiter::new(&segment, rank, settings.wait, settings.spread));
-        let state = State::new(segment.clone(), rank, waiter.clone(), settings);
+        Engine::among(
+            segment.clone(),
+            Places::here(&segment, rank),
+            settings,
+            None,
+        )
+    }
+
+    /// The engine of a rank of a job with several hosts. With `sockets` the ranks that `places` says are remote are reached.
+    pub(crate) fn among(
+        segment: Arc<Segment>,
+        places: Places,
+        settings: Settings,
+        sockets: Option<Sockets>,
+    ) -> Result<Engine> {
+        let places = Arc::new(places);
+        let (rank, local) = (places.rank(), places.local());
+        let epoll = sockets.as_ref().map(Sockets::epoll);
+        let waiter = Waiter::among(
+            &segment,
+            places.indices(),
+            rank,
+            settings.wait,
+            settings.spread,
+            epoll,
+        );
+        let waiter = Arc::new(waiter);
+        let mut state = State::new(segment.clone(), places.clone(), waiter.clone(), settings);
+        state.net = sockets.map(Box::new);
         let control = segment.control();
-        control.set_state(rank, RankState::Active);
-        let last_call = Word::at64(&segment, control.last_call_word(rank));
+        control.set_state(local, RankState::Active);
+        let last_call = Word::at64(&segment, control.last_call_word(local));
         let locked = settings.level == ThreadLevel::Multiple;
         Ok(Engine {
             segment,
             rank,
+            places,
             level: settings.level,
             last_call,
             waiter,
@@ -176,7 +210,17 @@ impl Engine {
 
     /// How many ranks the job has room for.
     pub(crate) fn size(&self) -> usize {
-        self.segment.ranks()
+        self.places.ranks()
+    }
+
+    /// Whether some ranks are reached through sockets.
+    pub(crate) fn has_sockets(&self) -> bool {
+        self.places.any_remote()
+    }
+
+    /// Whether these ranks of the job, of which this is one, share memory.
+    pub(crate) fn share_memory(&self, ranks: &[usize]) -> bool {
+        !ranks.iter().any(|&rank| self.places.is_remote(rank))
     }
 
     pub(crate) fn level(&self) -> ThreadLevel {
@@ -316,8 +360,9 @@ impl Engine {
         state.finalized = true;
         state.links.iter_mut().for_each(|link| link.grants = 0);
         drop(state);
+        self.take_leave(site)?;
         let control = self.segment.control();
-        control.set_state(self.rank, RankState::Finalized);
+        control.set_state(self.places.local(), RankState::Finalized);
         Ok(leftovers)
     }
 }
@@ -330,6 +375,7 @@ impl State {
                 SendPhase::Queued
                 | SendPhase::Offered
                 | SendPhase::Granted(_)
+                | SendPhase::Leaving { .. }
                 | SendPhase::Streaming { .. } => Some((send.to, send.envelope.bytes)),
             },
             _ => None,

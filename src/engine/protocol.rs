@@ -12,8 +12,8 @@ pub(super) const DATA: u8 = 4;
 pub(super) const STREAM: u8 = 5;
 pub(super) const DONE: u8 = 6;
 
-const FLAG_SYNC: u8 = 1;
-const FLAG_READY: u8 = 2;
+pub(super) const FLAG_SYNC: u8 = 1;
+pub(super) const FLAG_READY: u8 = 2;
 /// The payload may be read straight out of the sender's memory.
 const FLAG_READABLE: u8 = 4;
 /// The sender would like to know whether reading it so is faster; or, on `DONE`: it was.

@@ -64,6 +64,16 @@ impl State {
         let offer = offer.ok_or_else(|| corrupt(from, NO_SUCH_STREAM))?;
         let envelope = self.checked_envelope(from, &arrival.head, bytes)?;
         self.links[from].received += 1;
+        self.take_offer(from, envelope, offer)
+    }
+
+    /// A message whose payload is elsewhere has come: it matches now.
+    pub(super) fn take_offer(
+        &mut self,
+        from: usize,
+        envelope: Envelope,
+        offer: Offer,
+    ) -> Result<()> {
         let queues = self.contexts.of(envelope.context);
         match queues.match_posted(envelope.source as usize, envelope.tag) {
             Some(posted) => self.accept(posted.request, envelope, from, offer),
@@ -100,7 +110,11 @@ impl State {
             Source::Stream(passage) => {
                 // Even an unwanted payload is drained, so that the sender gets its stream back; what does not fit is thrown away.
                 receive.phase = RecvPhase::Streaming {
-                    rx: Box::new(StreamRx::new(&self.segment, from, passage)?),
+                    rx: Box::new(StreamRx::new(
+                        &self.segment,
+                        self.places.index(from),
+                        passage,
+                    )?),
                     got: 0,
                 };
                 if let Err(error) = checked {
@@ -109,11 +123,13 @@ impl State {
                 self.receiving.push(id);
                 self.pump_receive(id)?;
             }
-            Source::Held | Source::Address(_) if unwanted => {
-                let result = checked.and_then(|()| Err(too_long(&envelope, room, from)));
+            // A frame of data is never empty.
+            Source::Held | Source::Address(_)
+                if unwanted || (envelope.bytes == 0 && self.places.is_remote(from)) =>
+            {
+                let result = checked.and_then(|()| finished(&receive.span, &envelope));
                 self.push_done(from, offer.send, 0)?;
-                self.requests
-                    .complete(id, result.map_err(|e: Error| e.at(site)));
+                self.requests.complete(id, result.map_err(|e| e.at(site)));
             }
             Source::Address(address) if self.try_single_copy(id, &envelope, from, address) => {
                 let flags = self.wish_flags(from);
@@ -171,7 +187,7 @@ impl State {
         passage: Option<Passage>,
     ) -> Result<()> {
         let passage = passage.ok_or_else(|| corrupt(from, NO_SUCH_STREAM))?;
-        let rx = StreamRx::new(&self.segment, from, passage)?;
+        let rx = StreamRx::new(&self.segment, self.places.index(from), passage)?;
         let Some(receive) = self.awaiting(id, from) else {
             return Err(corrupt(
                 from,
@@ -228,6 +244,7 @@ impl State {
                 );
             }
             Payload::Heap(bytes) => self.deliver_packed(id, envelope, from, &bytes),
+            Payload::Coming(number) => self.claim_coming(id, number, envelope, from),
             Payload::Local(send) => {
                 let packed = self
                     .requests
@@ -240,9 +257,7 @@ impl State {
             }
         }
         if from != self.rank {
-            self.links[from]
-                .rx
-                .add_matched(envelope.bytes.max(EAGER_COST));
+            self.add_matched(from, envelope.bytes.max(EAGER_COST));
         }
         Ok(())
     }
@@ -349,13 +364,13 @@ pub(super) fn self_checked(
     match signature {
         Some(own) if !own.goes_with(Signature(envelope.code.0)) => {
             let place = segment
-                .control()
+                .directory()
                 .site(from, envelope.site)
                 .map(|s| format!(" at {s}"))
                 .unwrap_or_default();
             let theirs = Signature(envelope.code.0);
             let text = format!(
-                "rank {me} is in {} but rank {from} is in {}{place}: they differ in {}; all members of a communicator must call the same \
+                "rank {me} called {}, but rank {from} called {}{place}: they differ in {}; all members of a communicator must call the same \
                  collectives in the same order",
                 own.describe(),
                 theirs.describe(),
@@ -366,7 +381,7 @@ pub(super) fn self_checked(
         // What has its own length for each member is not in the signature.
         Some(own) if envelope.bytes != span.len() as u64 => {
             let place = segment
-                .control()
+                .directory()
                 .site(from, envelope.site)
                 .map(|s| format!(" at {s}"))
                 .unwrap_or_default();
@@ -381,7 +396,7 @@ pub(super) fn self_checked(
         Some(_) => Ok(()),
         None if types_differ(envelope, span) => {
             let place = segment
-                .control()
+                .directory()
                 .site(from, envelope.site)
                 .map(|s| format!(" at {s}"))
                 .unwrap_or_default();

@@ -17,6 +17,8 @@ pub(super) enum SendPhase {
     Granted(RequestId),
     /// The payload goes through this stream of ours; so many bytes have gone.
     Streaming { stream: usize, sent: usize },
+    /// The payload leaves through a socket; so many bytes are still here.
+    Leaving { left: usize },
 }
 
 impl SendPhase {
@@ -44,6 +46,10 @@ pub(super) enum RecvPhase {
     Posted,
     /// `CTS` sent; payload or a stream follows.
     Awaiting,
+    /// The payload comes through a socket; so many bytes have come.
+    Coming {
+        got: usize,
+    },
     /// The payload comes through this stream of its sender; so many bytes have come.
     Streaming {
         rx: Box<StreamRx>,

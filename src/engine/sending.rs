@@ -69,7 +69,12 @@ impl State {
         if to == self.rank {
             return self.send_to_self(envelope, span, mode, site);
         }
-        self.open_lane(to)?;
+        if self.links[to].tx.is_none() {
+            if self.links[to].remote.is_some() {
+                return self.start_remote_send(to, envelope, span, mode, site);
+            }
+            self.open_lane(to)?;
+        }
         let first = self.links[to].queue.is_empty();
         if first && mode != SendMode::Synchronous && self.try_eager(to, &envelope, &span) {
             return Ok(None);

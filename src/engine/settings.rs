@@ -1,5 +1,6 @@
 //! What a user may set of the engine's ways, by environment variables.
 use super::ThreadLevel;
+use crate::job::identity;
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 use crate::transport::shm::single_copy::SingleCopyMode;
@@ -13,6 +14,8 @@ pub(crate) struct Settings {
     /// Whether a rank that waits chooses its core, where ranks share cores: threads that play ranks do not.
     pub(crate) spread: bool,
     pub(crate) single_copy: SingleCopyMode,
+    /// Whether what goes between hosts is encrypted.
+    pub(crate) encrypt: bool,
 }
 
 impl Settings {
@@ -23,6 +26,7 @@ impl Settings {
             wait: WaitMode::Auto,
             spread: false,
             single_copy: SingleCopyMode::Auto,
+            encrypt: false,
         }
     }
 
@@ -48,6 +52,7 @@ impl Settings {
             settings.single_copy = SingleCopyMode::parse(&value)
                 .ok_or_else(|| refuse("TERCIO_SINGLE_COPY", &value, "auto, off or force"))?;
         }
+        settings.encrypt = read(identity::ENCRYPT).is_some_and(|value| value != "0");
         Ok(settings)
     }
 }

@@ -32,9 +32,9 @@ impl Sites {
 
     #[cold]
     fn look_up(&mut self, segment: &Segment, rank: usize, site: Site, key: usize) -> u32 {
-        *self
-            .all
-            .entry(key)
-            .or_insert_with(|| segment.control().add_site(rank, site.file(), site.line()))
+        *self.all.entry(key).or_insert_with(|| {
+            let local = segment.directory().place(rank).local as usize;
+            segment.control().add_site(local, site.file(), site.line())
+        })
     }
 }

@@ -1,9 +1,11 @@
 //! The engine's state, and progress: emptying lanes, moving what is queued, pumping streams.
 use super::comm::Members;
 use super::matching::{Contexts, Payload};
+use super::places::Places;
 use super::protocol::{
     self, CONTROL, CREDIT, CTS, DATA, DONE, EAGER, EAGER_COST, INLINE, RTS, STREAM,
 };
+use super::remote::{Remote, Sockets};
 use super::requests::{RecvPhase, Requests, SendPhase, Senders, State as Request};
 use super::sites::Sites;
 use super::{RequestId, SendMode, Settings, ThreadLevel};
@@ -53,6 +55,8 @@ pub(super) struct Link {
     pub(super) wish: super::large::Wish,
     /// How the first staging stream is filled for the peer.
     pub(super) ways: Ways,
+    /// What this rank is to one that is reached through a socket; such a link has no lanes.
+    pub(super) remote: Option<Box<Remote>>,
 }
 
 impl Link {
@@ -90,12 +94,15 @@ pub(super) struct Watch {
 pub(super) struct State {
     pub(super) segment: Arc<Segment>,
     pub(super) rank: usize,
+    pub(super) places: Arc<Places>,
     pub(super) waiter: Arc<Waiter>,
     /// Whether this rank reads long payloads out of its peers' memory.
     pub(super) single_copy: SingleCopy,
     /// Other threads of this rank may send while one waits.
     threads: bool,
     pub(super) links: Vec<Link>,
+    /// In jobs with sockets.
+    pub(super) net: Option<Box<Sockets>>,
     pub(super) contexts: Contexts,
     pub(super) requests: Requests,
     pub(super) sites: Sites,
@@ -141,14 +148,15 @@ pub(super) fn corrupt(from: usize, what: &str) -> Error {
 impl State {
     pub(super) fn new(
         segment: Arc<Segment>,
-        rank: usize,
+        places: Arc<Places>,
         waiter: Arc<Waiter>,
         settings: Settings,
     ) -> State {
-        let ranks = segment.ranks();
+        let ranks = places.ranks();
         let links = (0..ranks).map(|peer| Link {
             tx: None,
-            rx: LaneRx::new(&segment, peer, rank),
+            rx: LaneRx::new(&segment, places.index(peer), places.local()),
+            remote: places.is_remote(peer).then(Box::default),
             queue: VecDeque::new(),
             charged: 0,
             matched: 0,
@@ -161,7 +169,8 @@ impl State {
         });
         State {
             links: links.collect(),
-            rank,
+            rank: places.rank(),
+            net: None,
             waiter,
             single_copy: SingleCopy::new(settings.single_copy, ranks),
             threads: settings.level == ThreadLevel::Multiple,
@@ -176,7 +185,7 @@ impl State {
                 .collect(),
             may_grow: true,
             open: Vec::new(),
-            open_seen: vec![0; ranks.div_ceil(64)],
+            open_seen: vec![0; segment.ranks().div_ceil(64)],
             backlog: Vec::new(),
             sending: Vec::new(),
             granted: VecDeque::new(),
@@ -191,6 +200,7 @@ impl State {
             probing: 0,
             finalized: false,
             quick_calls: 0,
+            places,
             segment,
         }
     }
@@ -240,13 +250,15 @@ impl State {
         let control = self.segment.control();
         for word in 0..self.open_seen.len() {
             // Acquire: pairs with the Release by which the sender opens its lane.
-            let now = control.open_lanes(self.rank, word).load(Ordering::Acquire);
+            let now = control
+                .open_lanes(self.places.local(), word)
+                .load(Ordering::Acquire);
             let mut fresh = now & !self.open_seen[word];
             self.open_seen[word] |= now;
             while fresh != 0 {
-                let peer = word * 64 + fresh.trailing_zeros() as usize;
+                let peer = self.places.at(word * 64 + fresh.trailing_zeros() as usize);
                 fresh &= fresh - 1;
-                if peer < self.links.len() && peer != self.rank {
+                if let Some(peer) = peer.filter(|peer| *peer != self.rank) {
                     self.links[peer].rx.opened();
                     self.open.push(peer);
                 }
@@ -269,6 +281,9 @@ impl State {
         }
         if !self.receiving.is_empty() {
             any |= self.pump_receives()?;
+        }
+        if self.net.is_some() {
+            any |= self.progress_net()?;
         }
         if !self.runs.is_empty() {
             any |= self.advance_runs()?;
@@ -327,6 +342,9 @@ impl State {
         head: SlotHead,
         body: [u8; CONTROL],
     ) -> Result<()> {
+        if self.links[to].remote.is_some() {
+            return self.push_remote_control(to, head, body);
+        }
         self.open_lane(to)?;
         let link = &mut self.links[to];
         if link.queue.is_empty() && link.lane().is_some_and(|tx| tx.try_inline(&head, &body)) {
@@ -350,7 +368,8 @@ impl State {
     #[inline]
     pub(super) fn open_lane(&mut self, to: usize) -> Result<()> {
         if self.links[to].tx.is_none() {
-            self.links[to].tx = Some(LaneTx::open(&self.segment, self.rank, to)?);
+            let (me, to_index) = (self.places.local(), self.places.index(to));
+            self.links[to].tx = Some(LaneTx::open(&self.segment, me, to_index)?);
         }
         Ok(())
     }
@@ -395,17 +414,19 @@ impl State {
     /// Before this rank sleeps: gives back all credit, and shows how many messages went and came.
     pub(super) fn before_sleep(&mut self) {
         let map = self.segment.layout();
+        let (places, me) = (&self.places, self.places.local());
         for (peer, link) in self.links.iter_mut().enumerate() {
+            let at = places.index(peer);
             if link.received > 0 {
                 link.rx.publish();
                 self.segment
-                    .u64(map.received(self.rank, peer))
+                    .u64(map.received(me, at))
                     .store(link.received, Ordering::Relaxed);
                 self.waiter.wake(peer);
             }
             if link.sent > 0 {
                 self.segment
-                    .u64(map.sent(self.rank, peer))
+                    .u64(map.sent(me, at))
                     .store(link.sent, Ordering::Relaxed);
             }
         }
@@ -426,7 +447,8 @@ impl State {
         if now != self.departures {
             self.departures = now;
             for rank in 0..self.gone.len() {
-                self.gone[rank] = rank != self.rank && control.state(rank).is_gone();
+                self.gone[rank] =
+                    rank != self.rank && self.places.state(&self.segment, rank).is_gone();
             }
             self.any_gone = self.gone.contains(&true);
         }
@@ -437,8 +459,21 @@ impl State {
         self.segment.control().departures().load(Ordering::Acquire) != self.departures
     }
 
+    /// Whether nothing more can come from `rank`: it is gone, and all that it sent over a socket has been read.
     pub(super) fn is_gone(&self, rank: usize) -> bool {
-        self.gone[rank]
+        match &self.links[rank].remote {
+            None => self.gone[rank],
+            Some(remote) => (self.gone[rank] && remote.is_over()) || remote.is_lost_for_long(),
+        }
+    }
+
+    /// Counts eager bytes of `from` whose message has been matched.
+    pub(super) fn add_matched(&mut self, from: usize, bytes: u64) {
+        let link = &mut self.links[from];
+        match &mut link.remote {
+            None => link.rx.add_matched(bytes),
+            Some(_) => self.add_remote_matched(from, bytes),
+        }
     }
 
     /// Whether a caller that does not block may yet send itself what this receive waits for.
@@ -463,6 +498,7 @@ impl State {
                 SendPhase::Offered
                 | SendPhase::Granted(_)
                 | SendPhase::Queued
+                | SendPhase::Leaving { .. }
                 | SendPhase::Streaming { .. } => {
                     let what = if send.mode == SendMode::Synchronous {
                         "synchronous send"
@@ -507,7 +543,7 @@ impl State {
     /// The error of a wait for `rank`, if it is gone.
     pub(super) fn gone_error(&self, rank: usize, what: &str) -> Option<Error> {
         self.is_gone(rank).then(|| {
-            let state = self.segment.control().state(rank).words();
+            let state = self.state_words(rank);
             let text = format!(
                 "rank {} waits in {what} for rank {rank}, which {state}; it can never be satisfied",
                 self.rank
@@ -534,12 +570,13 @@ impl State {
 
     /// What nobody received and what was never completed, in words.
     pub(super) fn leftovers(&self) -> Vec<String> {
-        let control = self.segment.control();
         let mut texts = Vec::new();
         for unexpected in self.contexts.all().flat_map(|q| q.leftovers()) {
             let envelope = &unexpected.envelope;
             if envelope.context & 1 == 0 {
-                let place = control
+                let place = self
+                    .segment
+                    .directory()
                     .site(unexpected.from, envelope.site)
                     .map(|s| format!(", sent at {s},"))
                     .unwrap_or_default();
@@ -573,7 +610,7 @@ impl State {
             Request::Run(_) => true,
             _ => false,
         };
-        self.backlog.is_empty() && !self.requests.active().any(owes)
+        self.backlog.is_empty() && !self.requests.active().any(owes) && !self.owes_bytes()
     }
 
     /// Holds a message that no receive has asked for yet.

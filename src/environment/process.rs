@@ -1,5 +1,6 @@
 //! The one instance that a process has, and where calls without a communicator find theirs.
 use super::instance::{Home, Instance};
+use super::sockets;
 use crate::coll;
 use crate::engine::{Engine, Settings, ThreadLevel};
 use crate::job::Membership;
@@ -112,10 +113,15 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
             Some(task) => task.join(attend::start)?,
             None => Membership::join()?,
         });
-        membership.is_on_one_host()?;
         membership.note_panics();
         let settings = Settings::from_variables(level, variable)?;
-        let engine = Engine::new(membership.segment().clone(), membership.local(), settings)?;
+        let segment = membership.segment().clone();
+        let wishes = sockets::Wishes::read(variable)?;
+        sockets::take_bells(&segment, variable)?;
+        let exchange = || membership.exchange_and_secret();
+        let (places, sockets) =
+            sockets::open(&segment, membership.rank(), &wishes, &settings, exchange)?;
+        let engine = Engine::among(segment, places, settings, sockets)?;
         let home = Home::Process(membership.clone());
         Rank::new(engine, home, membership.world(), membership.birth())
     };

@@ -1,4 +1,5 @@
 //! Becoming the rank that the environment says: one process only, known to the agent from then on.
+use super::exchange::Secret;
 use super::identity::{self, Birth, Identity, join};
 use super::{Control, Exchange, FailureKind, RankState, Segment, leave, lifeline};
 use crate::model::error::Result;
@@ -158,22 +159,6 @@ impl Membership {
         self.rank
     }
 
-    /// Whether all ranks of the job can be reached from here.
-    ///
-    /// # Errors
-    /// A sentence if some are on other hosts.
-    pub(crate) fn is_on_one_host(&self) -> Result<()> {
-        match self.segment.directory().hosts() {
-            1 => Ok(()),
-            hosts => Err(join(format!(
-                "rank {} is one of {} on {hosts} hosts, and this version carries messages inside one host only; give it one host, or run \
-                 programs there that send none",
-                self.rank,
-                self.segment.directory().world()
-            ))),
-        }
-    }
-
     /// Its index in its host's segment.
     pub(crate) fn local(&self) -> usize {
         self.local
@@ -185,6 +170,15 @@ impl Membership {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// The same, and the job's secret if it has one.
+    pub(crate) fn exchange_and_secret(&self) -> Result<(Exchange, Option<Secret>)> {
+        let exchange = self
+            .exchange()
+            .ok_or_else(|| join("this rank's exchange was taken before".into()))?;
+        let secret = exchange.secret()?;
+        Ok((exchange, secret))
     }
 
     /// The numbers in the job of the ranks that were started with this one.

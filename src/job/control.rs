@@ -3,7 +3,7 @@
 //! Every word may be written by a faulty neighbour, so each is read once, checked, and never trusted as an index.
 use super::Segment;
 use super::layout::{MAX_LOCAL_RANKS, SITE_ENTRY, SITE_TABLE, header, rank};
-use crate::sys::futex;
+use crate::sys::{futex, net};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How far a rank has come. Written by the rank (`Active`, `Finalized`, `Exited`) or, when it has ended, by its agent.
@@ -160,11 +160,15 @@ impl<'s> Control<'s> {
         self.segment.u32(header::UNIVERSE)
     }
 
-    /// The next unused contexts: `count` even numbers, the first is returned.
-    pub(crate) fn draw_contexts(&self, count: u32) -> u32 {
-        self.segment
+    /// A context that no other communicator of the job has: an even number. Hosts draw by turns, so that they need not ask each other.
+    pub(crate) fn draw_context(&self) -> u32 {
+        let directory = self.segment.directory();
+        let hosts = directory.hosts().max(1) as u32;
+        let drawn = self
+            .segment
             .u32(header::NEXT_CONTEXT)
-            .fetch_add(2 * count, Ordering::Relaxed)
+            .fetch_add(2 * hosts, Ordering::Relaxed);
+        drawn + 2 * directory.here()
     }
 
     /// Free and taken cell blocks, one bit each.
@@ -217,6 +221,14 @@ impl<'s> Control<'s> {
         }
     }
 
+    /// Ends the sleep of a rank whose sleep word has been moved on: on the word, or where its sockets are watched.
+    pub(crate) fn rouse(&self, rank: usize) {
+        if let Some(bell) = self.segment.bell(rank) {
+            net::ring(bell);
+        }
+        futex::wake(self.sleep_word(rank), u32::MAX);
+    }
+
     /// Wakes every rank that sleeps, so that it looks at the abort word, the departures and the directory.
     pub(crate) fn wake_all(&self) {
         // SeqCst fence: pairs with the sleeper's between announcing and its last look; see wait/README.md.
@@ -237,7 +249,7 @@ impl<'s> Control<'s> {
             {
                 // Whoever wakes a rank counts it; see wait/.
                 self.awake().fetch_add(1, Ordering::Relaxed);
-                futex::wake(word, u32::MAX);
+                self.rouse(rank);
             }
         }
     }

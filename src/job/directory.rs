@@ -117,6 +117,13 @@ impl<'s> Directory<'s> {
         }
     }
 
+    /// "file:line" of call site `id` of a rank of this host; what those of others mean is not known here.
+    pub(crate) fn site(&self, rank: usize, id: u32) -> Option<String> {
+        let place = self.place(rank);
+        let here = place.host == self.here() && (place.local as usize) < self.segment.ranks();
+        here.then(|| self.segment.control().site(place.local as usize, id))?
+    }
+
     /// The state of any rank of the world: of a local one what its control page says, of another what its agent told.
     pub(crate) fn state(&self, rank: usize) -> RankState {
         let place = self.place(rank);

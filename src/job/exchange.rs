@@ -71,7 +71,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(segment: Arc<Segment>, rank: usize, agent: Option<OwnedFd>) -> Exchange {
+    pub(crate) fn new(segment: Arc<Segment>, rank: usize, agent: Option<OwnedFd>) -> Exchange {
         Exchange {
             segment,
             rank,

@@ -11,6 +11,14 @@ pub(crate) const SIZE: &str = "TERCIO_SIZE";
 pub(crate) const SEGMENT_FD: &str = "TERCIO_SEGMENT_FD";
 pub(crate) const CLAIM_FD: &str = "TERCIO_CLAIM_FD";
 pub(crate) const JOB: &str = "TERCIO_JOB";
+/// `tcp`: ranks reach each other through sockets, also on one host.
+pub(crate) const TRANSPORT: &str = "TERCIO_TRANSPORT";
+/// Which of the host's addresses to use for other hosts.
+pub(crate) const INTERFACE: &str = "TERCIO_INTERFACE";
+/// `1`: what goes between hosts is encrypted.
+pub(crate) const ENCRYPT: &str = "TERCIO_ENCRYPT";
+/// In a job with sockets, the descriptors that rouse the host's ranks: numbers with commas between.
+pub(crate) const BELLS: &str = "TERCIO_BELLS";
 /// Which of the job's programs it runs.
 pub(crate) const APPNUM: &str = "TERCIO_APPNUM";
 

@@ -102,6 +102,8 @@ pub(crate) mod header {
     pub(crate) const NEXT_CONTEXT: usize = 640;
     /// One bit a block.
     pub(crate) const CELL_BITMAP: usize = 768;
+    /// The sleep word of ranks that are not on this host: nobody ever sleeps on it.
+    pub(crate) const NOBODY: usize = 896;
 }
 
 /// Offsets inside a rank page.

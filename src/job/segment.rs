@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::MmapRaw;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A mapped segment. It hands out references to atomics and raw pointers, never a `&mut` or `&[u8]` to memory that others write.
 pub(crate) struct Segment {
@@ -19,6 +19,8 @@ pub(crate) struct Segment {
     fd: Option<OwnedFd>,
     /// Where the directory's next record goes, in units of 8 bytes, for the one process that writes there.
     directory_end: Mutex<u32>,
+    /// In jobs with sockets: what rouses each rank of this host, which then sleeps where its sockets are watched too.
+    bells: OnceLock<Vec<OwnedFd>>,
 }
 
 // SAFETY: the mapping lives as long as the value, and all access to it goes through atomics or raw copies whose protocols order them.
@@ -68,6 +70,7 @@ impl Segment {
             layout,
             fd: Some(fd),
             directory_end: Mutex::new(0),
+            bells: OnceLock::new(),
         };
         segment.reserve_ranks(0..ranks)?;
         segment.write_header();
@@ -85,6 +88,7 @@ impl Segment {
             layout,
             fd: None,
             directory_end: Mutex::new(0),
+            bells: OnceLock::new(),
         };
         segment.write_header();
         segment.settle_here(ranks)?;
@@ -140,6 +144,7 @@ impl Segment {
             layout,
             fd: Some(fd),
             directory_end: Mutex::new(0),
+            bells: OnceLock::new(),
         })
     }
 
@@ -182,6 +187,22 @@ impl Segment {
         self.directory_end
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over what rouses each rank of this host, by its index. Once, before anybody waits.
+    pub(crate) fn set_bells(&self, bells: Vec<OwnedFd>) {
+        let _ = self.bells.set(bells);
+    }
+
+    /// What rouses each rank, in a job with sockets.
+    pub(crate) fn bells(&self) -> &[OwnedFd] {
+        self.bells.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// What rouses the rank with this index, in a job with sockets.
+    #[inline]
+    pub(crate) fn bell(&self, local: usize) -> Option<BorrowedFd<'_>> {
+        self.bells.get()?.get(local).map(|bell| bell.as_fd())
     }
 
     pub(crate) fn layout(&self) -> &Map {

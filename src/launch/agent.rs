@@ -20,7 +20,7 @@ use super::wire::{Order, Report};
 use crate::job::Segment;
 use crate::job::exchange::Secret;
 use crate::sys::fd::{self, Interest, Watch};
-use crate::sys::process;
+use crate::sys::{net, process, random};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -244,6 +244,17 @@ impl Agent {
             .control()
             .universe()
             .store(universe as u32, Ordering::Relaxed);
+        let secret = match secret {
+            None if job.has_sockets() => {
+                Some(random::bytes().map_err(failed("draw the job's secret"))?)
+            }
+            given => given,
+        };
+        if secret.is_some() {
+            let bells = (0..segment.ranks()).map(|_| net::event());
+            let bells = bells.collect::<std::io::Result<_>>();
+            segment.set_bells(bells.map_err(failed("make an event descriptor for each rank"))?);
+        }
         let claims = Claims::take(size, &usable);
         segment
             .control()

@@ -1,8 +1,9 @@
 //! What is to run: the job, its programs and how they are connected to the world.
 use super::running::{self, Handle, Outcome, Running};
 use crate::job::directory::{Place, places};
+use crate::job::identity;
 use crate::job::layout::MAX_LOCAL_RANKS;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -338,6 +339,21 @@ impl Job {
             [only] => only.reach != Reach::Here,
             _ => true,
         }
+    }
+
+    /// Whether ranks of one host are to reach each other through sockets.
+    pub(super) fn has_sockets(&self) -> bool {
+        let name = OsStr::new(identity::TRANSPORT);
+        let own = std::env::var_os(name);
+        let of = |program: &Program| {
+            let given = program.env.iter().rev().find(|(given, _)| given == name);
+            given
+                .map(|(_, value)| value.clone())
+                .or_else(|| own.clone())
+        };
+        self.programs
+            .iter()
+            .any(|program| of(program).is_some_and(|value| value == "tcp"))
     }
 
     /// The number of ranks of all programs.

@@ -230,6 +230,9 @@ impl Launch<'_> {
             if let Some(segment) = self.segment.fd() {
                 fd::set_close_on_exec(segment.as_raw_fd(), false)?;
             }
+            for bell in self.segment.bells() {
+                fd::set_close_on_exec(bell.as_raw_fd(), false)?;
+            }
             if let Some(limit) = self.limit {
                 limit.set();
             }
@@ -300,6 +303,16 @@ impl Launch<'_> {
         match self.birth {
             Some(birth) => env.insert(identity::BIRTH.into(), birth.to_text().into()),
             None => env.remove(OsStr::new(identity::BIRTH)),
+        };
+        let bells: Vec<String> = self
+            .segment
+            .bells()
+            .iter()
+            .map(|bell| bell.as_raw_fd().to_string())
+            .collect();
+        match bells.is_empty() {
+            false => env.insert(identity::BELLS.into(), bells.join(",").into()),
+            true => env.remove(OsStr::new(identity::BELLS)),
         };
         // A relative file counts from the directory that the rank starts in, which `file` names already.
         let file = if program.wdir.is_some() {

@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod mem;
+pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod simd;

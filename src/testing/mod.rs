@@ -9,12 +9,25 @@ use crate::engine::{Engine, Settings};
 use crate::environment::Threading;
 use crate::environment::instance::Home;
 use crate::environment::process::{Rank, with_thread_rank};
-use crate::job::{RankState, Segment};
+use crate::environment::sockets::{self, Wishes};
+use crate::job::{Exchange, RankState, Segment};
+use crate::sys::net;
 use crate::topology::SimpleCommunicator;
 use core::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread;
+
+/// What rouses ranks that sleep where their sockets are watched.
+fn give_bells(segment: &Segment) {
+    let bells: Result<Vec<_>, _> = (0..segment.ranks()).map(|_| net::event()).collect();
+    match bells {
+        Ok(bells) => segment.set_bells(bells),
+        Err(error) => {
+            panic!("cannot make event descriptors for the ranks ({error}); raise `ulimit -n`")
+        }
+    }
+}
 
 /// Runs `f` on `count` ranks, each a thread of this process with an engine of its own, over memory that they share. `f` gets the world's
 /// communicator. Returns when all have returned; if one panics, the others are ended and the first panic goes on here.
@@ -57,10 +70,23 @@ where
         Ok(segment) => Arc::new(segment),
         Err(error) => panic!("{error}"),
     };
+    let wishes = match Wishes::read(|name| std::env::var(name).ok()) {
+        Ok(wishes) => wishes,
+        Err(error) => panic!("{error}"),
+    };
+    if wishes.everywhere {
+        give_bells(&segment);
+    }
+    let engine = |segment: &Arc<Segment>, number: usize, settings: Settings| {
+        // Threads of one process keep no secret from each other.
+        let exchange = || Ok((Exchange::new(segment.clone(), number, None), Some([0; 32])));
+        let (places, sockets) = sockets::open(segment, number, &wishes, &settings, exchange)?;
+        Engine::among(segment.clone(), places, settings, sockets)
+    };
     let run = |number: usize| {
         let control = segment.control();
         control.set_state(number, RankState::Active);
-        let engine = Engine::new(segment.clone(), number, Settings::new(threading.into()));
+        let engine = engine(&segment, number, Settings::new(threading.into()));
         let rank = match engine.and_then(|engine| Rank::new(engine, Home::Thread, 0..count, None)) {
             Ok(rank) => rank,
             Err(error) => panic!("{error}"),

@@ -1,2 +1,3 @@
 //! Ways by which envelopes and bytes travel. A transport delivers envelopes; matching is the engine's.
 pub(crate) mod shm;
+pub(crate) mod tcp;

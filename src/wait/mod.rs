@@ -2,6 +2,7 @@
 //!
 //! Uses the segment's control words and the futex calls; must never know messages. README.md has the protocols and the proofs.
 
+mod bed;
 mod home;
 mod policy;
 mod sleep;
@@ -15,8 +16,9 @@ pub(crate) use policy::WaitMode;
 pub(crate) use turn::Turn;
 
 use crate::job::Segment;
-use crate::job::segment::Word;
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::sys::net::Epoll;
+use bed::Bed;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use home::Home;
 use policy::{Course, Policy, Step};
@@ -31,8 +33,8 @@ const LONG_SLEEP: Duration = Duration::from_secs(1);
 /// How one rank waits, and how it wakes others.
 pub(crate) struct Waiter {
     segment: Arc<Segment>,
-    /// The ranks' sleep words.
-    words: Vec<Word<AtomicU32>>,
+    /// Where each rank sleeps.
+    beds: Vec<Bed>,
     rank: usize,
     policy: Policy,
     /// Where it waits if ranks share cores.
@@ -42,12 +44,30 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped. `spread`: the rank is a process, which waits
     /// on a core of its turn where ranks share cores.
+    #[cfg(test)]
     pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode, spread: bool) -> Waiter {
+        let all: Vec<_> = (0..segment.ranks()).map(Some).collect();
+        Waiter::among(segment, &all, rank, mode, spread, None)
+    }
+
+    /// As [`Waiter::new`], where not all ranks are on this host: `index` is each one's in the segment. In a job with sockets the rank sleeps
+    /// in `epoll`, where its sockets are watched.
+    pub(crate) fn among(
+        segment: &Arc<Segment>,
+        index: &[Option<usize>],
+        rank: usize,
+        mode: WaitMode,
+        spread: bool,
+        epoll: Option<Arc<Epoll>>,
+    ) -> Waiter {
         segment.control().awake().fetch_add(1, Ordering::Relaxed);
+        let mut epoll = epoll;
+        let beds = index.iter().enumerate().map(|(other, at)| {
+            let epoll = if other == rank { epoll.take() } else { None };
+            Bed::new(segment, *at, epoll)
+        });
         Waiter {
-            words: (0..segment.ranks())
-                .map(|rank| Word::at32(segment, segment.control().sleep_word_at(rank)))
-                .collect(),
+            beds: beds.collect(),
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
@@ -69,7 +89,7 @@ impl Waiter {
     /// still in the store buffer, [`Waiter::wake_fenced`] or the sleeper's first time limit finds.
     #[inline]
     pub(crate) fn wake(&self, rank: usize) {
-        if sleep::wake(&*self.words[rank]) {
+        if sleep::wake(&self.beds[rank]) {
             self.count(true);
         }
     }
@@ -117,7 +137,7 @@ impl Waiter {
 
     #[cold]
     fn sleep(&self, until: Option<Instant>, look: &mut impl FnMut() -> bool) {
-        let word = &*self.words[self.rank];
+        let bed = &self.beds[self.rank];
         // Taken once: the last of several sleeps may end later than `until` by the first one's length.
         let (first, long) = match until {
             None => (FIRST_SLEEP, LONG_SLEEP),
@@ -126,7 +146,7 @@ impl Waiter {
                 (FIRST_SLEEP.min(left), LONG_SLEEP.min(left))
             }
         };
-        sleep::sleep(word, look, first, long, |awake| self.count(awake));
+        sleep::sleep(bed, look, first, long, |awake| self.count(awake));
     }
 }
 
@@ -193,6 +213,7 @@ impl Spell<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::AtomicU32;
 
     fn pair(mode: WaitMode) -> (Arc<Segment>, Waiter, Waiter) {
         let segment = Arc::new(Segment::private(2).unwrap());

@@ -131,6 +131,18 @@ pub(crate) struct JobOptions {
     #[arg(long, value_name = "SECONDS", value_parser = silence)]
     pub silence: Option<Duration>,
 
+    /// Through memory where ranks share it and through sockets else, or through sockets everywhere [default: auto]
+    #[arg(long, value_name = "auto|tcp", value_parser = transport)]
+    pub transport: Option<&'static str>,
+
+    /// Connect hosts over these of their interfaces, addresses or networks only (eth0,10.0.0.0/8)
+    #[arg(long, value_name = "LIST")]
+    pub interface: Option<OsString>,
+
+    /// Encrypt what goes through sockets
+    #[arg(long)]
+    pub encrypt: bool,
+
     /// Begin each line of output with the rank it came from
     #[arg(short = 'l', long = "tag-output", visible_alias = "prefix")]
     pub tag: bool,
@@ -237,6 +249,14 @@ fn by(text: &str) -> Result<By, String> {
         "slot" => Ok(By::Slot),
         "node" => Ok(By::Node),
         _ => Err("ranks go by slot or by node".into()),
+    }
+}
+
+fn transport(text: &str) -> Result<&'static str, String> {
+    match text {
+        "auto" => Ok("auto"),
+        "tcp" => Ok("tcp"),
+        _ => Err("messages go by the shortest way, auto, or all through sockets, tcp".into()),
     }
 }
 

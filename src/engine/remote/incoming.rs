@@ -1,0 +1,516 @@
+//! What comes from ranks that are reached through sockets: matched when its head is there, and read straight to where it belongs.
+use super::super::RequestId;
+use super::super::matching::Payload;
+use super::super::protocol::{EAGER_COST, FLAG_READY, FLAG_SYNC, Offer, Source};
+use super::super::receiving::{finished, self_checked};
+use super::super::requests::RecvPhase;
+use super::super::state::{State, corrupt};
+use crate::model::error::Result;
+use crate::model::{Envelope, Error, TypeCode};
+use crate::transport::shm::CONTROL;
+use crate::transport::tcp::frame::{Broken, Frame, Kind};
+use crate::transport::tcp::inbox::Sink;
+use crate::transport::tcp::line::{End, Line, Place, Read};
+
+/// Frames up to this that come in parts are put together first.
+const GATHERED: usize = 4096;
+/// Reads of one socket in a row.
+const READS: usize = 64;
+
+/// The body that is under way on a connection.
+#[derive(Default)]
+pub(super) enum Incoming {
+    #[default]
+    Nothing,
+    /// A short frame, until it is whole.
+    Gathering(Frame, Vec<u8>),
+    /// For a receive: from byte `at` on, up to `end`.
+    Message {
+        id: RequestId,
+        at: usize,
+        end: usize,
+    },
+    /// For a message that no receive has asked for when it began.
+    Kept { number: usize },
+}
+
+/// An unmatched message, on its way or there.
+pub(super) struct Coming {
+    envelope: Envelope,
+    from: usize,
+    bytes: Vec<u8>,
+    got: usize,
+    /// The receive that was matched with it meanwhile.
+    claimed: Option<RequestId>,
+}
+
+/// Takes frames of one peer.
+struct Taker<'s> {
+    state: &'s mut State,
+    from: usize,
+    /// An error of the engine's own, not of the frames.
+    failed: Option<Error>,
+}
+
+/// Takes what came with the handshake.
+pub(super) fn begin(
+    state: &mut State,
+    from: usize,
+    line: &mut Line,
+    rest: &[u8],
+) -> core::result::Result<(), End> {
+    let mut taker = Taker {
+        state,
+        from,
+        failed: None,
+    };
+    line.begin(rest, &mut taker)
+}
+
+impl Taker<'_> {
+    /// The engine's errors stop the reading like broken frames.
+    fn check<T>(&mut self, result: Result<T>) -> core::result::Result<T, Broken> {
+        result.map_err(|error| {
+            let text = error.to_string();
+            self.failed = Some(error);
+            Broken(text)
+        })
+    }
+}
+
+impl Sink for Taker<'_> {
+    fn whole(&mut self, frame: &Frame, body: &[u8]) -> core::result::Result<(), Broken> {
+        let taken = self.state.take_frame(self.from, frame, body);
+        self.check(taken)
+    }
+
+    fn begin(&mut self, frame: &Frame) -> core::result::Result<(), Broken> {
+        let begun = self.state.begin_frame(self.from, frame);
+        self.check(begun)
+    }
+
+    fn part(&mut self, bytes: &[u8]) -> core::result::Result<(), Broken> {
+        let taken = self.state.take_part(self.from, bytes);
+        self.check(taken)
+    }
+}
+
+impl Place for Taker<'_> {
+    fn place(&mut self, left: usize) -> Option<(*mut u8, usize)> {
+        self.state.place_of_body(self.from, left)
+    }
+
+    fn placed(&mut self, n: usize) -> core::result::Result<(), Broken> {
+        let moved = self.state.move_on(self.from, n);
+        self.check(moved)
+    }
+}
+
+fn envelope_of(frame: &Frame, bytes: u64) -> Envelope {
+    Envelope {
+        context: frame.head.context,
+        source: frame.head.source,
+        tag: frame.head.tag,
+        bytes,
+        code: TypeCode(frame.head.code),
+        site: frame.head.site,
+        sync: frame.head.flags & FLAG_SYNC != 0,
+        ready: frame.head.flags & FLAG_READY != 0,
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |n, byte| n << 8 | u64::from(*byte))
+}
+
+impl State {
+    /// Reads what has come from `peer`.
+    pub(super) fn read_remote(&mut self, peer: usize) -> Result<bool> {
+        let Some(mut line) = self.remote(peer).and_then(|remote| remote.line.take()) else {
+            return Ok(false);
+        };
+        let mut room = self
+            .net
+            .as_mut()
+            .map(|net| core::mem::take(&mut net.room))
+            .unwrap_or_default();
+        let mut any = false;
+        let mut ended = None;
+        let mut failed = None;
+        for _ in 0..READS {
+            let mut taker = Taker {
+                state: self,
+                from: peer,
+                failed: None,
+            };
+            match line.read(&mut taker, &mut room) {
+                Ok(Read::Nothing) => break,
+                Ok(read) => {
+                    any = true;
+                    if read == Read::Last {
+                        break;
+                    }
+                }
+                Err(end) => {
+                    failed = taker.failed;
+                    ended = Some(end);
+                    break;
+                }
+            }
+        }
+        if let Some(remote) = self.remote(peer) {
+            remote.line = Some(line);
+        }
+        if let Some(net) = &mut self.net {
+            net.room = room;
+            // The one that is of use is looked at first.
+            if any && net.joined.first() != Some(&peer) {
+                net.joined.retain(|joined| *joined != peer);
+                net.joined.insert(0, peer);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let Some(end) = ended {
+            self.end_line(peer, end)?;
+            return Ok(true);
+        }
+        Ok(any)
+    }
+
+    fn take_frame(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {
+        if self.remote(from).is_some_and(|remote| remote.heard_goodbye) {
+            return Err(corrupt(from, "a frame behind its goodbye"));
+        }
+        let request = RequestId::new(frame.head.context, frame.head.tag as u32);
+        match frame.kind {
+            Kind::Eager => self.take_eager(from, frame, body),
+            Kind::Offer => {
+                let envelope = self.remote_envelope(from, frame, number(&body[..8]))?;
+                let offer = Offer {
+                    send: RequestId::from_number(number(&body[8..])),
+                    source: Source::Held,
+                };
+                self.take_offer(from, envelope, offer)
+            }
+            Kind::Grant => {
+                self.arrive_remote_grant(from, request, RequestId::from_number(frame.head.code))
+            }
+            Kind::Data => {
+                self.begin_frame(from, frame)?;
+                self.take_part(from, body)
+            }
+            Kind::Done => self.arrive_done(from, request, 0),
+            Kind::Credit => {
+                let link = &mut self.links[from];
+                // Nonsense harms only the bound on the other's memory.
+                link.matched = link.matched.max(frame.head.code.min(link.charged));
+                Ok(())
+            }
+            Kind::Goodbye => {
+                if let Some(remote) = self.remote(from) {
+                    remote.heard_goodbye = true;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn remote_envelope(&self, from: usize, frame: &Frame, bytes: u64) -> Result<Envelope> {
+        let envelope = envelope_of(frame, bytes);
+        if envelope.source as usize >= self.links.len() || envelope.tag < 0 {
+            return Err(corrupt(from, "an envelope that no sender writes"));
+        }
+        Ok(envelope)
+    }
+
+    /// A whole eager message.
+    fn take_eager(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {
+        let envelope = self.remote_envelope(from, frame, body.len() as u64)?;
+        let queues = self.contexts.of(envelope.context);
+        match queues.match_posted(envelope.source as usize, envelope.tag) {
+            Some(posted) => {
+                self.deliver_packed(posted.request, envelope, from, body);
+                self.add_remote_matched(from, envelope.bytes.max(EAGER_COST));
+            }
+            None => {
+                let payload = if body.len() <= CONTROL {
+                    let mut bytes = [0; CONTROL];
+                    bytes[..body.len()].copy_from_slice(body);
+                    Payload::Inline(bytes)
+                } else {
+                    Payload::Heap(body.into())
+                };
+                self.hold(envelope, from, payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame has begun whose body is not here yet.
+    fn begin_frame(&mut self, from: usize, frame: &Frame) -> Result<()> {
+        let incoming = match frame.kind {
+            Kind::Data => self.begin_data(from, frame)?,
+            Kind::Eager if frame.len > GATHERED => self.begin_eager(from, frame)?,
+            _ => Incoming::Gathering(*frame, Vec::with_capacity(frame.len)),
+        };
+        if let Some(remote) = self.remote(from) {
+            remote.incoming = incoming;
+        }
+        Ok(())
+    }
+
+    /// An eager message has begun: it matches now.
+    fn begin_eager(&mut self, from: usize, frame: &Frame) -> Result<Incoming> {
+        if self.remote(from).is_some_and(|remote| remote.heard_goodbye) {
+            return Err(corrupt(from, "a frame behind its goodbye"));
+        }
+        let envelope = self.remote_envelope(from, frame, frame.len as u64)?;
+        let queues = self.contexts.of(envelope.context);
+        let Some(posted) = queues.match_posted(envelope.source as usize, envelope.tag) else {
+            let coming = Coming {
+                envelope,
+                from,
+                bytes: vec![0; frame.len],
+                got: 0,
+                claimed: None,
+            };
+            let number = self.keep_coming(coming);
+            self.hold(envelope, from, Payload::Coming(number));
+            return Ok(Incoming::Kept { number });
+        };
+        self.add_remote_matched(from, envelope.bytes.max(EAGER_COST));
+        let (me, segment) = (self.rank, self.segment.clone());
+        if let Some(receive) = self.requests.receive(posted.request) {
+            let checked = self_checked(
+                me,
+                &segment,
+                &receive.span,
+                receive.signature(),
+                &envelope,
+                from,
+            );
+            receive.message = Some((envelope, from));
+            receive.phase = RecvPhase::Coming { got: 0 };
+            receive.refused = checked.err().map(|error| error.at(receive.site));
+        }
+        Ok(Incoming::Message {
+            id: posted.request,
+            at: 0,
+            end: frame.len,
+        })
+    }
+
+    /// A part of a payload that was granted.
+    fn begin_data(&mut self, from: usize, frame: &Frame) -> Result<Incoming> {
+        let id = RequestId::new(frame.head.context, frame.head.tag as u32);
+        let at = usize::try_from(frame.head.code).unwrap_or(usize::MAX);
+        let fits = self.requests.receive(id).is_some_and(|receive| {
+            let got = match receive.phase {
+                RecvPhase::Awaiting => 0,
+                RecvPhase::Coming { got } => got,
+                _ => return false,
+            };
+            receive.message.is_some_and(|(envelope, sender)| {
+                sender == from && at == got && frame.len as u64 <= envelope.bytes - at as u64
+            })
+        });
+        if !fits {
+            return Err(corrupt(
+                from,
+                "a payload for a receive that does not wait for it",
+            ));
+        }
+        if let Some(receive) = self.requests.receive(id) {
+            receive.phase = RecvPhase::Coming { got: at };
+        }
+        Ok(Incoming::Message {
+            id,
+            at,
+            end: at + frame.len,
+        })
+    }
+
+    fn keep_coming(&mut self, coming: Coming) -> usize {
+        let Some(net) = &mut self.net else { return 0 };
+        match net.coming.iter().position(Option::is_none) {
+            Some(free) => {
+                net.coming[free] = Some(coming);
+                free
+            }
+            None => {
+                net.coming.push(Some(coming));
+                net.coming.len() - 1
+            }
+        }
+    }
+
+    /// Bytes of the body under way.
+    fn take_part(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
+        if let Some(remote) = self.remote(from) {
+            if let Incoming::Gathering(frame, have) = &mut remote.incoming {
+                have.extend_from_slice(bytes);
+                if have.len() < frame.len {
+                    return Ok(());
+                }
+                let (frame, have) = (*frame, core::mem::take(have));
+                remote.incoming = Incoming::Nothing;
+                return self.take_frame(from, &frame, &have);
+            }
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = match self.place_of_body(from, rest.len()) {
+                Some((to, room)) => {
+                    let n = room.min(rest.len());
+                    // SAFETY: the place is `room` bytes of memory that is this transfer's; a read-ahead buffer is elsewhere.
+                    unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, n) };
+                    n
+                }
+                None => self.unplaced(from, rest),
+            };
+            self.move_on(from, n)?;
+            rest = &rest[n..];
+        }
+        Ok(())
+    }
+
+    /// Where the next bytes of the body under way belong, if that is contiguous memory.
+    fn place_of_body(&mut self, from: usize, left: usize) -> Option<(*mut u8, usize)> {
+        match self.remote(from)?.incoming {
+            Incoming::Message { id, at, .. } => {
+                let receive = self.requests.receive(id)?;
+                let room = receive.span.len();
+                let first = receive.span.contiguous_ptr()?;
+                if receive.refused.is_some() || at >= room {
+                    return None;
+                }
+                // SAFETY: `at` is inside of the lent memory, which is contiguous.
+                Some((unsafe { first.add(at) }, left.min(room - at)))
+            }
+            Incoming::Kept { number } => {
+                let coming = self.net.as_mut()?.coming.get_mut(number)?.as_mut()?;
+                let rest = &mut coming.bytes[coming.got..];
+                Some((rest.as_mut_ptr(), left.min(rest.len())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes that have no contiguous place: unpacked, or thrown away. How many were taken.
+    fn unplaced(&mut self, from: usize, bytes: &[u8]) -> usize {
+        let Some(Incoming::Message { id, at, .. }) = self.links[from]
+            .remote
+            .as_ref()
+            .map(|remote| &remote.incoming)
+        else {
+            return bytes.len();
+        };
+        let (id, at) = (*id, *at);
+        if let Some(receive) = self.requests.receive(id) {
+            let room = receive.span.len();
+            if receive.refused.is_none() && at < room {
+                let n = bytes.len().min(room - at);
+                receive.span.fill_at(at, &bytes[..n]);
+                return n;
+            }
+        }
+        bytes.len()
+    }
+
+    /// So many bytes of the body under way are where they belong.
+    fn move_on(&mut self, from: usize, n: usize) -> Result<()> {
+        let Some(remote) = self.remote(from) else {
+            return Ok(());
+        };
+        match &mut remote.incoming {
+            Incoming::Message { id, at, end } => {
+                *at += n;
+                let (id, at, over) = (*id, *at, *at == *end);
+                if over {
+                    remote.incoming = Incoming::Nothing;
+                    self.end_part(id, at);
+                }
+            }
+            Incoming::Kept { number } => {
+                let number = *number;
+                let Some(net) = &mut self.net else {
+                    return Ok(());
+                };
+                let Some(Some(coming)) = net.coming.get_mut(number) else {
+                    return Ok(());
+                };
+                coming.got += n;
+                let over = coming.got == coming.bytes.len();
+                let claimed = coming.claimed;
+                if over {
+                    if let Some(remote) = self.remote(from) {
+                        remote.incoming = Incoming::Nothing;
+                    }
+                    if let Some(id) = claimed {
+                        self.hand_over(number, id);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A frame's part of a receive is complete, up to byte `at` of the message.
+    fn end_part(&mut self, id: RequestId, at: usize) {
+        let Some(receive) = self.requests.receive(id) else {
+            return;
+        };
+        receive.phase = RecvPhase::Coming { got: at };
+        let Some((envelope, _)) = receive.message else {
+            return;
+        };
+        if at as u64 == envelope.bytes {
+            let site = receive.site;
+            let result = match receive.refused.take() {
+                Some(error) => Err(error),
+                None => finished(&receive.span, &envelope),
+            };
+            self.requests.complete(id, result.map_err(|e| e.at(site)));
+        }
+    }
+
+    /// A receive has been matched with a message that is kept, or on its way.
+    pub(in super::super) fn claim_coming(
+        &mut self,
+        id: RequestId,
+        number: usize,
+        envelope: Envelope,
+        from: usize,
+    ) {
+        let coming = self
+            .net
+            .as_mut()
+            .and_then(|net| net.coming.get_mut(number)?.as_mut());
+        let Some(coming) = coming else { return };
+        if coming.got == coming.bytes.len() {
+            return self.hand_over(number, id);
+        }
+        coming.claimed = Some(id);
+        if let Some(receive) = self.requests.receive(id) {
+            receive.phase = RecvPhase::Coming { got: 0 };
+            receive.message = Some((envelope, from));
+        }
+    }
+
+    /// Gives a message that is all there to its receive.
+    fn hand_over(&mut self, number: usize, id: RequestId) {
+        let coming = self
+            .net
+            .as_mut()
+            .and_then(|net| net.coming.get_mut(number)?.take());
+        if let Some(coming) = coming {
+            self.deliver_packed(id, coming.envelope, coming.from, &coming.bytes);
+        }
+    }
+}

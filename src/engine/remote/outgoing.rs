@@ -1,0 +1,387 @@
+//! Sends to ranks that are reached through sockets.
+use super::super::protocol::{CTS, EAGER_COST, FLAG_READY, FLAG_SYNC};
+use super::super::requests::{Send, SendPhase, State as Request};
+use super::super::state::{State, corrupt};
+use super::super::{RequestId, SendMode, SendSpan};
+use super::{Remote, plain};
+use crate::model::error::Result;
+use crate::model::{Envelope, Site, Status};
+use crate::transport::shm::{CONTROL, SlotHead};
+use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
+
+/// Eager bytes that may lie unmatched at a receiver for each sender: two of the longest.
+const CREDIT: u64 = 2 * EAGER_MAX as u64;
+/// Payloads up to this are copied, and their sends are over at once; longer ones are worth the care of leaving them where they are.
+const COPIED: usize = 8 * 1024;
+/// Packed bytes of a payload with gaps that are put into the outbox at a time.
+const PACKED: usize = 256 * 1024;
+/// The outbox gets the next part of long payloads when less than this is in it.
+const LOW: usize = 512 * 1024;
+
+/// The head of a frame with an envelope.
+fn head_of(envelope: &Envelope) -> SlotHead {
+    let flags =
+        if envelope.sync { FLAG_SYNC } else { 0 } | if envelope.ready { FLAG_READY } else { 0 };
+    SlotHead {
+        kind: 0,
+        flags,
+        context: envelope.context,
+        tag: envelope.tag,
+        site: envelope.site,
+        source: envelope.source,
+        code: envelope.code.0,
+    }
+}
+
+/// The head of a frame for a request of its receiver.
+fn head_for(request: RequestId, code: u64) -> SlotHead {
+    SlotHead {
+        context: request.index(),
+        tag: request.generation() as i32,
+        code,
+        ..SlotHead::default()
+    }
+}
+
+impl State {
+    /// Starts a send; `None` if it is over already.
+    pub(in super::super) fn start_remote_send(
+        &mut self,
+        to: usize,
+        envelope: Envelope,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<Option<RequestId>> {
+        let Some(remote) = self.remote(to) else {
+            return Ok(None);
+        };
+        let joined = remote.line.is_some();
+        if joined
+            && mode != SendMode::Synchronous
+            && span.len() <= COPIED
+            && self.has_remote_credit(to, span.len())
+        {
+            self.put_copied(to, &envelope, &span);
+            self.write_remote(to, false)?;
+            return Ok(None);
+        }
+        let send = Send {
+            envelope,
+            to,
+            span,
+            mode,
+            phase: SendPhase::Queued,
+            site,
+        };
+        let id = self.requests.add(Request::Send(Box::new(send)));
+        if joined {
+            self.offer_remote(to, id);
+            self.write_remote(to, false)?;
+        } else {
+            self.want(to);
+            if let Some(remote) = self.remote(to) {
+                remote.waiting.push_back(id);
+            }
+            self.progress_net()?;
+        }
+        Ok(Some(id))
+    }
+
+    /// A connection with `to` is needed.
+    fn want(&mut self, to: usize) {
+        if let Some(net) = &mut self.net {
+            if !net.wanted.contains(&to) {
+                net.wanted.push(to);
+            }
+            net.due = true;
+        }
+    }
+
+    /// Whether the receiver owes so little that `bytes` more may be sent before they are matched.
+    fn has_remote_credit(&self, to: usize, bytes: usize) -> bool {
+        let link = &self.links[to];
+        bytes <= EAGER_MAX && link.charged + (bytes as u64).max(EAGER_COST) - link.matched <= CREDIT
+    }
+
+    /// An eager message whose payload is copied.
+    fn put_copied(&mut self, to: usize, envelope: &Envelope, span: &SendSpan) {
+        let link = &mut self.links[to];
+        let frame = Frame {
+            kind: Kind::Eager,
+            len: span.len(),
+            head: head_of(envelope),
+        };
+        link.charged += (span.len() as u64).max(EAGER_COST);
+        if let Some(remote) = &mut link.remote {
+            remote
+                .outbox
+                .push(&frame, |out| append(out, span, 0, span.len()));
+        }
+        self.writes(to);
+    }
+
+    /// Puts the envelope of a queued send into the outbox, with its payload if that may go along.
+    pub(super) fn offer_remote(&mut self, to: usize, id: RequestId) {
+        let Some(send) = self.requests.send(id) else {
+            return;
+        };
+        let (envelope, span, mode) = (send.envelope, send.span.clone(), send.mode);
+        let len = span.len();
+        let eager = mode != SendMode::Synchronous && self.has_remote_credit(to, len);
+        if eager && (len <= COPIED || span.contiguous_ptr().is_none()) {
+            self.put_copied(to, &envelope, &span);
+            self.finish(id, Status::EMPTY);
+            return;
+        }
+        let mut frame = Frame {
+            kind: Kind::Eager,
+            len,
+            head: head_of(&envelope),
+        };
+        let link = &mut self.links[to];
+        let Some(remote) = &mut link.remote else {
+            return;
+        };
+        let phase = if eager {
+            link.charged += len as u64;
+            remote.outbox.push_lent(&frame, id.number(), 0);
+            SendPhase::Leaving { left: len }
+        } else {
+            (frame.kind, frame.len) = (Kind::Offer, OFFER);
+            remote.outbox.push(&frame, |out| {
+                out.extend(envelope.bytes.to_le_bytes());
+                out.extend(id.number().to_le_bytes());
+            });
+            SendPhase::Offered
+        };
+        if let Some(send) = self.requests.send(id) {
+            send.phase = phase;
+        }
+        self.writes(to);
+    }
+
+    /// `GRANT`: the receive is matched, the payload may go.
+    pub(super) fn arrive_remote_grant(
+        &mut self,
+        from: usize,
+        id: RequestId,
+        receive: RequestId,
+    ) -> Result<()> {
+        match self.requests.send(id) {
+            Some(send) if send.to == from && matches!(send.phase, SendPhase::Offered) => {
+                send.phase = SendPhase::Leaving {
+                    left: send.span.len(),
+                };
+            }
+            _ => return Err(corrupt(from, "an answer to a send that is not under way")),
+        }
+        if let Some(remote) = self.remote(from) {
+            remote.granted.push_back((id, receive, 0));
+        }
+        self.put_parts(from);
+        Ok(())
+    }
+
+    /// Puts parts of matched payloads into an outbox that runs low.
+    fn put_parts(&mut self, to: usize) {
+        loop {
+            let Some(remote) = self.links[to].remote.as_deref_mut() else {
+                return;
+            };
+            let Some(&(id, receive, at)) = remote.granted.front() else {
+                return;
+            };
+            if remote.outbox.pending() >= LOW {
+                return;
+            }
+            let Some(send) = self.requests.send(id) else {
+                remote.granted.pop_front();
+                continue;
+            };
+            let lent = send.span.contiguous_ptr().is_some();
+            let len = (send.span.len() - at).min(if lent { DATA_MAX } else { PACKED });
+            let frame = Frame {
+                kind: Kind::Data,
+                len,
+                head: head_for(receive, at as u64),
+            };
+            if lent {
+                remote.outbox.push_lent(&frame, id.number(), at);
+            } else {
+                remote
+                    .outbox
+                    .push(&frame, |out| append(out, &send.span, at, len));
+            }
+            let done = at + len == send.span.len();
+            if done {
+                remote.granted.pop_front();
+            } else if let Some(first) = remote.granted.front_mut() {
+                first.2 += len;
+            }
+            if done && !lent {
+                self.finish(id, Status::EMPTY);
+            }
+            self.writes(to);
+        }
+    }
+
+    /// An answer to a sender: `CTS` becomes `GRANT`, `DONE` stays.
+    pub(in super::super) fn push_remote_control(
+        &mut self,
+        to: usize,
+        head: SlotHead,
+        body: [u8; CONTROL],
+    ) -> Result<()> {
+        let request = super::super::protocol::address_of(&head);
+        let frame = if head.kind == CTS {
+            let receive = super::super::protocol::id_of(&body);
+            plain(Kind::Grant, head_for(request, receive.number()))
+        } else {
+            plain(Kind::Done, head_for(request, 0))
+        };
+        self.push_frame(to, &frame);
+        Ok(())
+    }
+
+    fn push_frame(&mut self, to: usize, frame: &Frame) {
+        if let Some(remote) = self.remote(to) {
+            remote.outbox.push(frame, |_| {});
+        }
+        self.writes(to);
+    }
+
+    /// Counts eager bytes of `from` whose message has been matched, and tells the sender now and then.
+    pub(in super::super) fn add_remote_matched(&mut self, from: usize, bytes: u64) {
+        let Some(remote) = self.remote(from) else {
+            return;
+        };
+        remote.matched += bytes;
+        if remote.matched - remote.told < CREDIT / 4 {
+            return;
+        }
+        remote.told = remote.matched;
+        let head = SlotHead {
+            code: remote.matched,
+            ..SlotHead::default()
+        };
+        self.push_frame(from, &plain(Kind::Credit, head));
+    }
+
+    /// There is something to write to `to`.
+    pub(super) fn writes(&mut self, to: usize) {
+        let Some(remote) = self.remote(to) else {
+            return;
+        };
+        if !core::mem::replace(&mut remote.writes, true) {
+            if let Some(net) = &mut self.net {
+                net.writing.push(to);
+            }
+        }
+    }
+
+    /// Writes wherever there is something to write. `all`: as much as the sockets take, and the rest when there is room.
+    pub(super) fn write_remotes(&mut self, all: bool) -> Result<bool> {
+        let mut any = false;
+        let mut at = 0;
+        while let Some(&to) = self.net.as_ref().and_then(|net| net.writing.get(at)) {
+            any |= self.write_remote(to, all)?;
+            let Some(remote) = self.links[to].remote.as_deref_mut() else {
+                break;
+            };
+            let pending = remote
+                .line
+                .as_ref()
+                .is_some_and(|line| line.has_output(&remote.outbox));
+            if pending {
+                at += 1;
+                continue;
+            }
+            remote.writes = false;
+            if let Some(net) = &mut self.net {
+                net.writing.swap_remove(at);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Writes to one peer what can be written.
+    pub(super) fn write_remote(&mut self, to: usize, all: bool) -> Result<bool> {
+        let mut any = false;
+        loop {
+            let Some(remote) = self.links[to].remote.as_deref_mut() else {
+                return Ok(any);
+            };
+            let Remote {
+                outbox,
+                line,
+                granted,
+                ..
+            } = remote;
+            let Some(line) = line else { return Ok(any) };
+            let requests = &mut self.requests;
+            let mut gone: Vec<(u64, usize)> = Vec::new();
+            let written = line.write(
+                outbox,
+                all,
+                |send, at, len| {
+                    let span = &requests.send(RequestId::from_number(send))?.span;
+                    let first = span.contiguous_ptr().filter(|_| at + len <= span.len())?;
+                    // SAFETY: `at` is inside of the payload, which is contiguous.
+                    Some(unsafe { first.add(at) })
+                },
+                |send, n| gone.push((send, n)),
+            );
+            let more = !granted.is_empty() && outbox.is_empty();
+            let room = match &written {
+                Ok(_) if all => match (&mut self.net, line.has_output(outbox)) {
+                    (Some(net), pending) => net.net.watch_room(line, pending),
+                    (None, _) => Ok(()),
+                },
+                _ => Ok(()),
+            };
+            for (send, n) in gone {
+                self.has_left(RequestId::from_number(send), n);
+            }
+            match written.and_then(|written| room.map(|()| written)) {
+                Ok(written) => any |= written,
+                Err(end) => {
+                    // What has come before the end is still to be read.
+                    if self.read_remote(to)?
+                        || self.links[to]
+                            .remote
+                            .as_ref()
+                            .is_some_and(|r| r.line.is_some())
+                    {
+                        self.end_line(to, end)?;
+                    }
+                    return Ok(true);
+                }
+            }
+            self.put_parts(to);
+            if !more {
+                return Ok(any);
+            }
+        }
+    }
+
+    /// So many bytes of a send's payload have left.
+    fn has_left(&mut self, id: RequestId, n: usize) {
+        let Some(send) = self.requests.send(id) else {
+            return;
+        };
+        if let SendPhase::Leaving { left } = &mut send.phase {
+            *left -= n.min(*left);
+            if *left == 0 {
+                self.finish(id, Status::EMPTY);
+            }
+        }
+    }
+}
+
+/// Appends packed bytes of a payload.
+fn append(out: &mut Vec<u8>, span: &SendSpan, at: usize, len: usize) {
+    let from = out.len();
+    out.resize(from + len, 0);
+    span.pack_at(at, &mut out[from..]);
+}

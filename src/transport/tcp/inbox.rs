@@ -1,0 +1,139 @@
+//! From a stream of bytes to frames. It keeps no payload: bodies go where the sink wants them.
+#![forbid(unsafe_code)]
+use super::frame::{Broken, Frame, HEAD};
+
+/// What takes frames.
+pub(crate) trait Sink {
+    /// A frame with all of its body.
+    fn whole(&mut self, frame: &Frame, body: &[u8]) -> Result<(), Broken>;
+    /// A frame whose body comes in parts.
+    fn begin(&mut self, frame: &Frame) -> Result<(), Broken>;
+    /// The next part of the body of the frame that began last. When it has all, the frame is over.
+    fn part(&mut self, bytes: &[u8]) -> Result<(), Broken>;
+}
+
+/// The receiving end of a connection's frames.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    head: [u8; HEAD],
+    /// Bytes of `head` that are there.
+    have: usize,
+    /// Bytes of the current body still to come.
+    left: usize,
+}
+
+impl Inbox {
+    /// Takes bytes in the order in which they came.
+    pub(crate) fn take(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), Broken> {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let n = self.left.min(bytes.len());
+                self.left -= n;
+                sink.part(&bytes[..n])?;
+                bytes = &bytes[n..];
+                continue;
+            }
+            let n = (HEAD - self.have).min(bytes.len());
+            self.head[self.have..self.have + n].copy_from_slice(&bytes[..n]);
+            self.have += n;
+            bytes = &bytes[n..];
+            if self.have < HEAD {
+                break;
+            }
+            self.have = 0;
+            let frame = Frame::decode(&self.head)?;
+            if frame.len <= bytes.len() {
+                sink.whole(&frame, &bytes[..frame.len])?;
+                bytes = &bytes[frame.len..];
+            } else {
+                self.left = frame.len;
+                sink.begin(&frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of the next bytes belong to a body that has begun: they may be read straight to where the sink wants them.
+    pub(crate) fn body_left(&self) -> usize {
+        self.left
+    }
+
+    /// So many bytes of the body were put in place without passing here; the sink knows.
+    pub(crate) fn skip(&mut self, n: usize) {
+        assert!(n <= self.left, "more was read than the body has");
+        self.left -= n;
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::frame::Kind;
+    use super::*;
+    use crate::transport::shm::SlotHead;
+    use proptest::prelude::*;
+
+    /// Keeps all frames, with what came of their bodies.
+    #[derive(Default)]
+    pub(crate) struct Kept(pub(crate) Vec<(Frame, Vec<u8>)>);
+
+    impl Sink for Kept {
+        fn whole(&mut self, frame: &Frame, body: &[u8]) -> Result<(), Broken> {
+            self.0.push((*frame, body.to_vec()));
+            Ok(())
+        }
+        fn begin(&mut self, frame: &Frame) -> Result<(), Broken> {
+            self.0.push((*frame, Vec::new()));
+            Ok(())
+        }
+        fn part(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+            let (frame, body) = self.0.last_mut().expect("a frame has begun");
+            body.extend_from_slice(bytes);
+            assert!(body.len() <= frame.len);
+            Ok(())
+        }
+    }
+
+    fn frame(len: usize, tag: i32) -> Frame {
+        Frame {
+            kind: Kind::Eager,
+            len,
+            head: SlotHead {
+                tag,
+                ..SlotHead::default()
+            },
+        }
+    }
+
+    proptest! {
+        /// However the stream is cut into pieces, the same frames come out.
+        #[test]
+        fn frames_are_the_same_at_every_cut(
+            lens in proptest::collection::vec(0_usize..200, 1..8),
+            cuts in proptest::collection::vec(1_usize..90, 1..60),
+        ) {
+            let mut stream = Vec::new();
+            let mut sent = Vec::new();
+            for (i, &len) in lens.iter().enumerate() {
+                let frame = frame(len, i as i32);
+                let body: Vec<u8> = (0..len).map(|b| (b + i) as u8).collect();
+                stream.extend(frame.encode());
+                stream.extend(&body);
+                sent.push((frame, body));
+            }
+            let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
+            let (mut at, mut cut) = (0, cuts.iter().cycle());
+            while at < stream.len() {
+                let n = (*cut.next().expect("endless")).min(stream.len() - at);
+                inbox.take(&stream[at..at + n], &mut kept).expect("good frames");
+                at += n;
+            }
+            prop_assert_eq!(kept.0, sent);
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
+            let _ = inbox.take(&bytes, &mut kept);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! TCP between hosts.
+//!
+//! May use the waiting floor's epoll and the operating system; must never know matching, requests or communicators. The protocol, its states and why it is right
+//! are in README.md.
+
+mod address;
+mod calling;
+mod cipher;
+mod door;
+pub(crate) mod driver;
+pub(crate) mod frame;
+pub(crate) mod greeting;
+pub(crate) mod inbox;
+pub(crate) mod line;
+pub(crate) mod outbox;
+#[cfg(test)]
+mod simulator;

@@ -1,0 +1,163 @@
+//! From frames to a stream of bytes. Small bodies are copied here, so that many messages leave in one system call; long ones stay where they are, and the
+//! outbox keeps only whose they are.
+#![forbid(unsafe_code)]
+use super::frame::{Frame, HEAD};
+use std::collections::VecDeque;
+
+/// A piece of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// So many of the copied bytes.
+    Copied(usize),
+    /// Bytes `at..at + len` of the payload of the send with this number.
+    Lent { send: u64, at: usize, len: usize },
+}
+
+/// The sending end of a connection's frames.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pieces: VecDeque<Piece>,
+    copied: Vec<u8>,
+    /// Bytes of `copied` that have left.
+    gone: usize,
+    pending: usize,
+}
+
+/// Copied bytes that have left are kept up to this many, so that moving the rest forward is rare.
+const KEEP: usize = 64 * 1024;
+
+impl Outbox {
+    /// Appends a frame whose body is copied by `fill`, which appends exactly `frame.len` bytes.
+    pub(crate) fn push(&mut self, frame: &Frame, fill: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.copied.len();
+        self.copied.extend_from_slice(&frame.encode());
+        fill(&mut self.copied);
+        let n = self.copied.len() - before;
+        assert!(n == HEAD + frame.len, "a frame's body has its length");
+        self.pending += n;
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(len)) => *len += n,
+            _ => self.pieces.push_back(Piece::Copied(n)),
+        }
+    }
+
+    /// Appends a frame whose body stays with the send `send`, from byte `at` of its payload.
+    pub(crate) fn push_lent(&mut self, frame: &Frame, send: u64, at: usize) {
+        self.copied.extend_from_slice(&frame.encode());
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(len)) => *len += HEAD,
+            _ => self.pieces.push_back(Piece::Copied(HEAD)),
+        }
+        if frame.len > 0 {
+            self.pieces.push_back(Piece::Lent {
+                send,
+                at,
+                len: frame.len,
+            });
+        }
+        self.pending += HEAD + frame.len;
+    }
+
+    /// Bytes that have not left.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending == 0
+    }
+
+    /// The first pieces, in order; the copied bytes with those that are copied.
+    pub(crate) fn front(&self) -> impl Iterator<Item = (Piece, &[u8])> {
+        let mut at = self.gone;
+        self.pieces.iter().map(move |&piece| match piece {
+            Piece::Copied(len) => {
+                at += len;
+                (piece, &self.copied[at - len..at])
+            }
+            Piece::Lent { .. } => (piece, &[][..]),
+        })
+    }
+
+    /// So many bytes have left. Tells of each send from whose payload some have: number, bytes.
+    pub(crate) fn sent(&mut self, mut n: usize, mut of: impl FnMut(u64, usize)) {
+        assert!(n <= self.pending, "more has left than was there");
+        self.pending -= n;
+        while n > 0 {
+            let Some(first) = self.pieces.front_mut() else {
+                break;
+            };
+            let (len, take) = match first {
+                Piece::Copied(len) => {
+                    let take = n.min(*len);
+                    self.gone += take;
+                    (len, take)
+                }
+                Piece::Lent { send, at, len } => {
+                    let take = n.min(*len);
+                    *at += take;
+                    of(*send, take);
+                    (len, take)
+                }
+            };
+            *len -= take;
+            n -= take;
+            if *len == 0 {
+                self.pieces.pop_front();
+            }
+        }
+        if self.gone == self.copied.len() {
+            self.copied.clear();
+            self.gone = 0;
+        } else if self.gone >= KEEP {
+            self.copied.drain(..self.gone);
+            self.gone = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Kind;
+    use super::super::inbox::{Inbox, tests::Kept};
+    use super::*;
+    use crate::transport::shm::SlotHead;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What leaves, in whatever portions, is what was put in.
+        #[test]
+        fn the_stream_is_the_frames(
+            bodies in proptest::collection::vec((0_usize..300, any::<bool>()), 1..30),
+            portions in proptest::collection::vec(1_usize..500, 1..50),
+        ) {
+            let payload = |send: usize, len: usize| -> Vec<u8> { (0..len).map(|b| (b * 7 + send) as u8).collect() };
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            let mut lent = vec![0; bodies.len()];
+            let (mut stream, mut portion) = (Vec::new(), portions.iter().cycle());
+            for (i, &(len, copy)) in bodies.iter().enumerate() {
+                let frame = Frame { kind: Kind::Eager, len, head: SlotHead { tag: i as i32, ..SlotHead::default() } };
+                let body = payload(i, len);
+                if copy { outbox.push(&frame, |out| out.extend(&body)) } else { outbox.push_lent(&frame, i as u64, 0) }
+                expected.push((frame, body));
+                let bytes: Vec<u8> = outbox.front().flat_map(|(piece, copied)| match piece {
+                    Piece::Copied(_) => copied.to_vec(),
+                    Piece::Lent { send, at, len } => payload(send as usize, at + len)[at..].to_vec(),
+                }).collect();
+                prop_assert_eq!(bytes.len(), outbox.pending());
+                let last = i + 1 == bodies.len();
+                let n = if last { bytes.len() } else { (*portion.next().expect("endless")).min(bytes.len()) };
+                stream.extend(&bytes[..n]);
+                outbox.sent(n, |send, n| lent[send as usize] += n);
+            }
+            prop_assert!(outbox.is_empty());
+            for (i, &(len, copy)) in bodies.iter().enumerate() {
+                prop_assert_eq!(lent[i], if copy { 0 } else { len });
+            }
+            let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
+            inbox.take(&stream, &mut kept).expect("good frames");
+            prop_assert_eq!(kept.0, expected);
+        }
+    }
+}
