@@ -1,5 +1,6 @@
 //! The API as programs see it, on ranks that are threads: what works, and what is said where it cannot.
 mod face {
+    mod counts;
     mod datatypes;
     mod errors;
     mod limits;

@@ -3,7 +3,7 @@ use super::matching::{Payload, Unexpected};
 use super::protocol::{self, CTS, EAGER_COST, Offer, Source};
 use super::requests::{Receive, RecvPhase};
 use super::state::{State, corrupt};
-use super::{Peer, RecvSpan, RequestId};
+use super::{Peer, RecvSpan, RequestId, SendSpan};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Status, TypeCode};
 use crate::transport::shm::{Arrival, Passage, SlotHead, StreamRx};
@@ -246,12 +246,9 @@ impl State {
             Payload::Heap(bytes) => self.deliver_packed(id, envelope, from, &bytes),
             Payload::Coming(number) => self.claim_coming(id, number, envelope, from),
             Payload::Local(send) => {
-                let packed = self
-                    .requests
-                    .send(send)
-                    .map(|s| s.span.to_packed())
-                    .unwrap_or_default();
-                self.deliver_packed(id, envelope, from, &packed);
+                if let Some(span) = self.requests.send(send).map(|s| s.span.clone()) {
+                    self.deliver_own(id, envelope, &span);
+                }
                 self.finish(send, Status::EMPTY);
                 return Ok(());
             }
@@ -260,6 +257,14 @@ impl State {
             self.add_matched(from, envelope.bytes.max(EAGER_COST));
         }
         Ok(())
+    }
+
+    /// Completes a receive with a message of this rank's own, which lies in the memory of its send: as much of it as there is room for.
+    pub(super) fn deliver_own(&mut self, id: RequestId, envelope: Envelope, span: &SendSpan) {
+        let room = self.requests.receive(id).map_or(0, |r| r.span.len());
+        let len = span.len().min(room);
+        let mut packed = vec![0; if span.is_packed() { 0 } else { len }];
+        self.deliver_packed(id, envelope, self.rank, span.bytes_at(0, len, &mut packed));
     }
 
     /// Completes a receive with a message whose packed bytes are at hand.

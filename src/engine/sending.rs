@@ -294,8 +294,7 @@ impl State {
         let me = self.rank;
         let queues = self.contexts.of(envelope.context);
         if let Some(posted) = queues.match_posted(envelope.source as usize, envelope.tag) {
-            let packed = span.to_packed();
-            self.deliver_packed(posted.request, envelope, me, &packed);
+            self.deliver_own(posted.request, envelope, &span);
             return Ok(None);
         }
         // Small messages are held like any other's; longer ones stay in the sender's memory until they are received.

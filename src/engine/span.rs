@@ -196,6 +196,11 @@ impl SendSpan {
         }
     }
 
+    /// Whether the packed bytes are the memory itself.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.strided.is_none()
+    }
+
     /// All packed bytes, as a vector.
     pub(crate) fn to_packed(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes);

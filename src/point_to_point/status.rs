@@ -1,6 +1,6 @@
 //! What is known of a message.
-use crate::datatype::Datatype;
 use crate::datatype::span::Kind;
+use crate::datatype::{Datatype, Equivalence};
 use crate::ffi::MPI_Status;
 use crate::model::{Error, ErrorClass};
 use crate::topology::Rank;
@@ -88,7 +88,7 @@ impl Status {
 
     /// How many elements of `datatype` the message has; negative (`MPI_UNDEFINED`) if it is no whole number of them.
     ///
-    /// Corresponds to `MPI_Get_count`.
+    /// Corresponds to `MPI_Get_count`. Panics if there are more than a `Count` can say, `i32::MAX`: [`elements`](Self::elements) says it then.
     ///
     /// ```
     /// use tercio::traits::*;
@@ -99,13 +99,41 @@ impl Status {
     /// assert_eq!(status.count(u8::equivalent_datatype()), 6);
     /// assert!(status.count(u32::equivalent_datatype()) < 0);
     /// ```
+    #[track_caller]
     pub fn count<D: Datatype>(&self, datatype: D) -> Count {
-        match Kind::of(&datatype, None).size() as u64 {
-            0 if self.bytes == 0 => 0,
-            size if size != 0 && self.bytes % size == 0 => {
-                Count::try_from(self.bytes / size).unwrap_or(UNDEFINED)
-            }
-            _ => UNDEFINED,
+        match self.whole(Kind::of(&datatype, None).size()) {
+            Some(elements) => Count::try_from(elements).unwrap_or_else(|_| {
+                panic!(
+                    "the message has {elements} elements, more than the {} that a Count can say; ask for elements::<T>()",
+                    Count::MAX
+                )
+            }),
+            None => UNDEFINED,
+        }
+    }
+
+    /// How many `T`s the message has, however many; `None` if it is no whole number of them.
+    ///
+    /// Corresponds to `MPI_Get_count_c`.
+    ///
+    /// ```
+    /// use tercio::traits::*;
+    /// let universe = tercio::initialize().unwrap();
+    /// let world = universe.world();
+    /// world.this_process().send(&[1u8; 6]);
+    /// let (_, status) = world.any_process().receive_vec::<u8>();
+    /// assert_eq!((status.elements::<u16>(), status.elements::<u32>()), (Some(3), None));
+    /// ```
+    pub fn elements<T: Equivalence>(&self) -> Option<usize> {
+        let size = Kind::of(&T::equivalent_datatype(), Some(size_of::<T>())).size();
+        usize::try_from(self.whole(size)?).ok()
+    }
+
+    /// How many elements of `size` packed bytes the message is.
+    fn whole(&self, size: usize) -> Option<u64> {
+        match size as u64 {
+            0 => (self.bytes == 0).then_some(0),
+            size => (self.bytes % size == 0).then_some(self.bytes / size),
         }
     }
 

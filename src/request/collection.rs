@@ -31,6 +31,9 @@ pub struct RequestCollection<'a, D: ?Sized> {
     borrow: PhantomData<Cell<&'a D>>,
 }
 
+// SAFETY: as for `Request`: what is pointed to is looked at by reference only after the operation is complete.
+unsafe impl<D: ?Sized + Sync> Send for RequestCollection<'_, D> {}
+
 enum State {
     Pending(Live),
     /// Complete, but not given out: `test_all` gives all or none.

@@ -483,6 +483,7 @@ const _: fn(usize) -> usize = |reserve| {
 with_traits! {
     Req: Debug, From<WaitGuard<'static, B, Sc>>;
     Request<'static, B>: Send;
+    RequestCollection<'static, B>: Send;
     WaitGuard<'static, B, Sc>: Debug, From<Req>, From<CancelGuard<'static, B, Sc>>;
     WaitGuard<'static, B>: Debug;
     CancelGuard<'static, B, Sc>: Debug, From<Req>, From<WaitGuard<'static, B, Sc>>;

@@ -7,7 +7,7 @@ use tercio::topology::{Color, SimpleCommunicator};
 use tercio::traits::*;
 
 /// What `f` panics with.
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+pub(super) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(f()))).expect_err("it panics");
     match panic.downcast::<String>() {
         Ok(text) => *text,
@@ -21,7 +21,7 @@ fn panic_of_ranks(count: usize, f: impl Fn(SimpleCommunicator) + Sync) -> String
 }
 
 #[track_caller]
-fn says(text: &str, parts: &[&str]) {
+pub(super) fn says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
