@@ -1,4 +1,5 @@
 //! Waiting in the engine: progress on everything, then spin, yield or sleep as the policy says.
+use super::alone::Counted;
 use super::state::State;
 use super::{Engine, Limit, aborted};
 use crate::model::error::Result;
@@ -36,9 +37,12 @@ impl Engine {
             None => limit.as_ref().and_then(Limit::ran_out).map(Err),
         };
         let result = if self.state.is_locked() {
-            self.block_shared(limit, &mut done, &hopeless)
+            let mut counted = Counted::default();
+            let result = self.block_shared(limit, &mut done, &hopeless, &mut counted);
+            self.state.get().waits_no_longer(&counted);
+            result
         } else {
-            self.poll(limit, &mut done, &hopeless)
+            self.poll(limit, &mut done, &hopeless, &mut Counted::default())
         };
         result.map_err(|e| e.at(site))
     }
@@ -49,13 +53,14 @@ impl Engine {
         limit: Option<Limit>,
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
+        counted: &mut Counted,
     ) -> Result<T> {
         // The thread that polls looks only after its own wait's sense.
         let mut look_for_oneself = false;
         loop {
             let epoch = self.turn.epoch();
             if let Some(turn) = self.turn.try_take() {
-                let result = self.poll(limit, done, hopeless);
+                let result = self.poll(limit, done, hopeless, counted);
                 // The role is free before this thread returns; whoever follows takes it.
                 drop(turn);
                 return result;
@@ -66,7 +71,7 @@ impl Engine {
             }
             if look_for_oneself || state.any_gone {
                 let completed = state.requests.completed;
-                let look = self.look_around(&mut state, done, hopeless);
+                let look = self.look_around(&mut state, limit, done, hopeless, counted);
                 self.leave(state, completed);
                 if let Look::Over(result) = look {
                     return result;
@@ -92,8 +97,10 @@ impl Engine {
     fn look_around<T>(
         &self,
         state: &mut State,
+        limit: Option<Limit>,
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
+        counted: &mut Counted,
     ) -> Look<T> {
         let departed = state.departures_moved();
         state.look_for_gone();
@@ -117,7 +124,11 @@ impl Engine {
             return Look::News;
         }
         // A wait that makes no sense must be found out now, for nobody may wake this rank again.
-        match hopeless(state) {
+        let error = hopeless(state).or_else(|| match limit {
+            None => state.hopeless_of_all_threads(counted, hopeless),
+            Some(_) => None,
+        });
+        match error {
             Some(error) => Look::Over(Err(error)),
             None if std::thread::panicking() => Look::Over(Err(panicking())),
             None => Look::Nothing,
@@ -129,6 +140,7 @@ impl Engine {
         limit: Option<Limit>,
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
+        counted: &mut Counted,
     ) -> Result<T> {
         let control = self.segment.control();
         let mut spell = self.waiter.spell(limit.and_then(|limit| limit.until()));
@@ -152,7 +164,9 @@ impl Engine {
                         return Err(panicking());
                     }
                     if state.any_gone || state.departures_moved() {
-                        if let Look::Over(result) = self.look_around(&mut state, done, hopeless) {
+                        if let Look::Over(result) =
+                            self.look_around(&mut state, limit, done, hopeless, counted)
+                        {
                             return result;
                         }
                     }
@@ -166,7 +180,7 @@ impl Engine {
                 let mut state = self.state.get();
                 state.fence();
                 state.before_sleep();
-                match self.look_around(&mut state, done, hopeless) {
+                match self.look_around(&mut state, limit, done, hopeless, counted) {
                     Look::Over(result) => outcome = Some(result),
                     Look::News => {}
                     Look::Nothing => {

@@ -195,8 +195,14 @@ impl Engine {
         Ok(request)
     }
 
-    /// Whether the request is complete; if so it is gone. Makes progress on everything.
-    pub(crate) fn test(&self, request: RequestId, site: Site) -> Result<Option<Status>> {
+    /// Whether the request is complete; if so it is gone. Makes progress on everything. `tell` is called once if receives are tested again and
+    /// again which can never be complete.
+    pub(crate) fn test(
+        &self,
+        request: RequestId,
+        site: Site,
+        tell: impl FnOnce(Error),
+    ) -> Result<Option<Status>> {
         let mut state = self.enter(site)?;
         if let Some(result) = state.requests.take_result(request) {
             return result.map(Some).map_err(|e| e.at(site));
@@ -216,11 +222,16 @@ impl Engine {
             && !state.requests.is_complete(request)
             && !state.may_serve_itself(request);
         let error = idle.then(|| state.hopeless(request)).flatten();
+        // The caller may be about to take the receive back.
+        let may_cancel = state.may_be_cancelled(request);
+        let vain = error.is_some() && may_cancel && state.is_tested_in_vain();
         self.leave(state, completed);
         match error {
-            Some(error) => Err(error.at(site)),
-            None => Ok(None),
+            Some(error) if vain => tell(error.at(site)),
+            Some(error) if !may_cancel => return Err(error.at(site)),
+            _ => {}
         }
+        Ok(None)
     }
 
     /// Waits until the request is complete; then it is gone.
@@ -268,7 +279,9 @@ impl Engine {
             |state| {
                 let mut first = None;
                 for &request in requests {
-                    let error = state.hopeless(request)?;
+                    let error = state
+                        .hopeless(request)
+                        .or_else(|| state.waits_for_itself(request))?;
                     first.get_or_insert(error);
                 }
                 first
@@ -300,7 +313,13 @@ impl Engine {
             limit,
             site,
             |state| state.requests.take_result(request),
-            |state| state.hopeless(request),
+            |state| {
+                let error = state.hopeless(request);
+                error.or_else(|| match limit {
+                    None => state.waits_for_itself(request),
+                    Some(_) => None,
+                })
+            },
         )
     }
 

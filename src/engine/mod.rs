@@ -6,6 +6,7 @@
 //! Calling threads: below [`ThreadLevel::Multiple`] the caller (the face) guarantees that only one thread at a time is inside; at
 //! `Multiple` the engine locks, and holds no lock while it blocks or runs a user's function.
 
+mod alone;
 mod block;
 mod collectives;
 pub(crate) mod comm;

@@ -24,8 +24,9 @@ impl Engine {
                 .peek_unexpected(rank_of(from), tag)
                 .map(|u| Ok(receiving::status_of(&u.envelope)))
         };
-        let result =
-            self.block_probing(limit, site, found, |state| state.hopeless_probe(comm, from));
+        let result = self.block_probing(limit, site, found, |state| {
+            state.hopeless_probe(comm, from, limit)
+        });
         result.map_err(|error| in_time(error, limit, from, tag))
     }
 
@@ -91,7 +92,7 @@ impl Engine {
             limit,
             site,
             |state| state.take_message(comm, from, tag).map(Ok),
-            |state| state.hopeless_probe(comm, from),
+            |state| state.hopeless_probe(comm, from, limit),
         );
         result.map_err(|error| in_time(error, limit, from, tag))
     }
@@ -180,10 +181,14 @@ impl State {
         Some(MatchedMessage { id, status })
     }
 
-    fn hopeless_probe(&self, comm: &Comm, from: Peer) -> Option<Error> {
-        match from {
+    fn hopeless_probe(&self, comm: &Comm, from: Peer, limit: Option<Limit>) -> Option<Error> {
+        let gone = match from {
             Peer::Rank(rank) => self.gone_error(comm.world_rank(rank), "a probe"),
             _ => self.all_gone_error(comm.members(), "a probe for any rank"),
-        }
+        };
+        gone.or_else(|| match limit {
+            None => self.probes_itself(comm, from),
+            Some(_) => None,
+        })
     }
 }

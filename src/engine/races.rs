@@ -379,7 +379,7 @@ fn engines_survive_what_is_scribbled_over_all_that_they_share() {
             }
             for (at, &request) in posted.iter().enumerate() {
                 if at == round {
-                    drop(engine.test(request, here()));
+                    drop(engine.test(request, here(), drop));
                 }
             }
             if let Ok(Some(message)) =
@@ -489,7 +489,7 @@ fn receives_that_never_wait_make_progress_on_the_rest() {
     let receive = waiting
         .start_receive(&b, Peer::Rank(0), None, into(&mut got), here())
         .unwrap();
-    assert_eq!(waiting.test(receive, here()).unwrap(), None);
+    assert_eq!(waiting.test(receive, here(), drop).unwrap(), None);
     // The answer to the send lies in a lane that these receives have no reason to look at.
     for value in 0..100 {
         let (to, mut next) = (Peer::Rank(0), [0]);
@@ -500,7 +500,7 @@ fn receives_that_never_wait_make_progress_on_the_rest() {
             .unwrap();
         assert_eq!(next, [value]);
     }
-    assert!(waiting.test(receive, here()).unwrap().is_some());
-    assert!(busy.test(send, here()).unwrap().is_some());
+    assert!(waiting.test(receive, here(), drop).unwrap().is_some());
+    assert!(busy.test(send, here(), drop).unwrap().is_some());
     assert_eq!(got, data);
 }

@@ -99,7 +99,9 @@ pub(super) struct State {
     /// Whether this rank reads long payloads out of its peers' memory.
     pub(super) single_copy: SingleCopy,
     /// Other threads of this rank may send while one waits.
-    threads: bool,
+    pub(super) threads: bool,
+    pub(super) alone: super::alone::Alone,
+    pub(super) vain: super::alone::Vain,
     pub(super) links: Vec<Link>,
     /// In jobs with sockets.
     pub(super) net: Option<Box<Sockets>>,
@@ -133,7 +135,7 @@ pub(super) struct State {
     quick_calls: u32,
 }
 
-fn tag_in_words(tag: Option<i32>) -> String {
+pub(super) fn tag_in_words(tag: Option<i32>) -> String {
     tag.map_or("any tag".to_string(), |t| format!("tag {t}"))
 }
 
@@ -174,6 +176,8 @@ impl State {
             waiter,
             single_copy: SingleCopy::new(settings.single_copy, ranks),
             threads: settings.level == ThreadLevel::Multiple,
+            alone: Default::default(),
+            vain: Default::default(),
             contexts: Contexts::new(),
             requests: Requests::new(),
             sites: Sites::new(),

@@ -71,7 +71,7 @@ impl Instance {
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = Vec::with_capacity(buffered.pending.len() + 1);
         for message in core::mem::take(&mut buffered.pending) {
-            match engine.test(message.id, site)? {
+            match engine.test(message.id, site, drop)? {
                 Some(_) => buffered.used -= message.bytes.len() + OVERHEAD,
                 None => kept.push(message),
             }

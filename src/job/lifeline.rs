@@ -6,6 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 /// The code of a process whose agent is gone. Nobody is left to see it.
 const AGENT_GONE: i32 = 120;
 
+/// The name of the thread, as the kernel tells it (which keeps 15 bytes).
+pub(crate) const THREAD: &str = "tercio-lifeline";
+
 /// The smallest stack that all our targets accept; the thread calls recv and nothing else.
 const STACK: usize = 64 * 1024;
 
@@ -14,7 +17,7 @@ pub(crate) fn hold(lifeline: OwnedFd) -> io::Result<()> {
     // Blocked before the thread starts, so that no signal of the program is ever handled there.
     let blocked = process::SignalsBlocked::new();
     let started = std::thread::Builder::new()
-        .name("tercio-lifeline".into())
+        .name(THREAD.into())
         .stack_size(STACK)
         .spawn(move || {
             let mut byte = [0_u8; 1];

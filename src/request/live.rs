@@ -173,7 +173,7 @@ impl Live {
     pub(super) fn try_test(&self) -> Result<Option<Status>, Error> {
         let site = Location::caller();
         let _entry = self.enter();
-        match self.instance.engine().test(self.id, site) {
+        match self.instance.engine().test(self.id, site, in_vain) {
             Ok(status) => Ok(status.map(Status::new)),
             Err(error) => Err(self.told("test", site, error)),
         }
@@ -195,9 +195,20 @@ impl Live {
     pub(super) fn is_over(&self) -> bool {
         let instance = &self.instance;
         instance.try_enter().is_some_and(|_entry| {
-            matches!(instance.engine().test(self.id, self.started), Ok(Some(_)))
+            matches!(
+                instance.engine().test(self.id, self.started, in_vain),
+                Ok(Some(_))
+            )
         })
     }
+}
+
+/// Tells of a receive that is tested again and again. It may yet be cancelled, so it is no error.
+#[cold]
+fn in_vain(error: Error) {
+    eprintln!(
+        "tercio: {error}: it is tested again and again; cancel it if it is not needed any more"
+    );
 }
 
 impl Drop for Live {

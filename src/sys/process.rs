@@ -49,6 +49,16 @@ pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
+/// How many threads this process has but for those called `name`; `None` if /proc does not tell.
+pub(crate) fn threads_but(name: &str) -> Option<usize> {
+    let mut threads = 0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let called = std::fs::read_to_string(task.ok()?.path().join("comm")).ok()?;
+        threads += usize::from(called.trim_end() != name);
+    }
+    Some(threads)
+}
+
 /// Forks this process, which must have one thread: with more, a lock that another thread holds would stay locked in the child.
 pub(crate) fn fork() -> io::Result<Fork> {
     if threads() != 1 {

@@ -3,6 +3,7 @@
 //! This executable plays every part: test, launcher, guard, agent and rank. It finds itself by /proc/self/exe, and nothing by PATH but
 //! the shell's own tools.
 
+mod alone;
 mod cores;
 mod ends;
 mod exchange;
@@ -21,6 +22,7 @@ fn main() {
     parts::play();
     let arguments = libtest_mimic::Arguments::from_args();
     let modules = vec![
+        alone::tests(),
         ends::tests(),
         exchange::tests(),
         ranks::tests(),

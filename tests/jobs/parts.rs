@@ -35,6 +35,10 @@ pub fn play() {
             );
             0
         }
+        "alone" => {
+            crate::alone::alone();
+            0
+        }
         "cores" => {
             crate::cores::cores();
             0
@@ -172,9 +176,15 @@ fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
         "ready" => println!("ready"),
         "finalize" => *universe = None,
         "barrier" => world(universe).barrier(),
-        "receive" => drop(world(universe).process_at_rank(2).receive::<i32>()),
+        "receive" => {
+            let world = world(universe);
+            world.process_at_rank(other(&world)).receive::<i32>();
+        }
         "receive-any" => drop(world(universe).any_process().receive::<i32>()),
-        "probe" => drop(world(universe).process_at_rank(2).probe()),
+        "probe" => {
+            let world = world(universe);
+            world.process_at_rank(other(&world)).probe();
+        }
         "all-reduce" => {
             let mut sum = 0;
             world(universe).all_reduce_into(
@@ -256,6 +266,11 @@ fn act(word: &str, universe: &mut Option<tercio::environment::Universe>) {
 
 fn world(universe: &Option<tercio::environment::Universe>) -> tercio::topology::SimpleCommunicator {
     universe.as_ref().expect("initialized before").world()
+}
+
+/// The rank from which nothing comes: rank 2, and for itself another.
+fn other(world: &tercio::topology::SimpleCommunicator) -> i32 {
+    if world.rank() == 2 { 0 } else { 2 }
 }
 
 /// A reduction with an operator that panics, if it is to, and is caught; with others that cannot finish without this rank.
