@@ -3,6 +3,7 @@
 //! Receives from one source stand in that source's queue, wildcard ones in the context's wild queue; stamps say which was posted first.
 //! Unexpected messages stand in their source's queue; stamps say which came first.
 use super::RequestId;
+use super::fifo::Fifo;
 use super::protocol::Offer;
 use crate::model::Envelope;
 use std::collections::{HashMap, VecDeque};
@@ -50,7 +51,7 @@ pub(super) struct Unexpected {
 
 #[derive(Default)]
 struct Source {
-    posted: VecDeque<Posted>,
+    posted: Fifo<Posted>,
     unexpected: VecDeque<Unexpected>,
 }
 
@@ -58,7 +59,7 @@ struct Source {
 #[derive(Default)]
 pub(super) struct Queues {
     sources: Vec<Source>,
-    wild: VecDeque<Posted>,
+    wild: Fifo<Posted>,
     stamp: u64,
 }
 
@@ -105,7 +106,7 @@ impl Queues {
 
     /// The receives that are posted for `source`, where none is from any source.
     #[inline(always)]
-    pub(super) fn posted_alone(&mut self, source: usize) -> Option<&mut VecDeque<Posted>> {
+    pub(super) fn posted_alone(&mut self, source: usize) -> Option<&mut Fifo<Posted>> {
         let source = self.sources.get_mut(source)?;
         self.wild.is_empty().then_some(&mut source.posted)
     }
@@ -194,7 +195,8 @@ impl Queues {
             .map(|s| &mut s.posted)
             .chain([&mut self.wild]);
         for queue in queues {
-            if let Some(at) = queue.iter().position(|p| p.request == request) {
+            let at = queue.iter().position(|p| p.request == request);
+            if let Some(at) = at {
                 queue.remove(at);
                 return true;
             }
@@ -216,11 +218,11 @@ impl Queues {
     }
 }
 
-fn find(queue: &VecDeque<Posted>, tag: i32) -> Option<(usize, u64)> {
+fn find(queue: &Fifo<Posted>, tag: i32) -> Option<(usize, u64)> {
     queue
         .iter()
-        .position(|p| takes(p.tag, tag))
-        .map(|at| (at, queue[at].stamp))
+        .enumerate()
+        .find_map(|(at, p)| takes(p.tag, tag).then_some((at, p.stamp)))
 }
 
 /// Contexts are small numbers that nobody chooses to collide: one multiplication spreads them.

@@ -10,6 +10,7 @@ mod alone;
 mod block;
 mod collectives;
 pub(crate) mod comm;
+mod fifo;
 mod guarded;
 mod hot;
 mod large;

@@ -435,7 +435,8 @@ pub(super) fn to(rank: Rank) -> Peer {
     usize::try_from(rank).map_or(Peer::Null, Peer::Rank)
 }
 
-#[inline]
+/// Inlined, as `Live::new` says.
+#[inline(always)]
 #[track_caller]
 fn start<'a, D, Sc, Buf>(
     destination: &D,

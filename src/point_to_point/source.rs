@@ -416,7 +416,8 @@ fn immediate_matched_probe<S: ?Sized + Source>(
     found.map(|message| Message::new(shared, message))
 }
 
-#[inline]
+/// Inlined, as `Live::new` says.
+#[inline(always)]
 #[track_caller]
 fn start_receive<'a, S, Sc, Buf>(
     source: &S,

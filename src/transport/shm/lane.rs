@@ -25,6 +25,10 @@ const _: () = assert!(CONTROL <= INLINE);
 pub(crate) const EAGER_MAX: usize = 8 * 1024;
 const _: () = assert!(EAGER_MAX <= LANE_RING / 2 && EAGER_MAX <= u16::MAX as usize);
 
+/// So many messages ahead of the one that is taken a receiver asks for a slot: one that is behind its sender finds them there (64 messages of 8
+/// bytes, near 50.7 to 46.0 ns each, far 104 to 84; 2 to 8 ahead are alike).
+const AHEAD: u64 = 4;
+
 /// Spans of the byte ring begin on lines, so that two messages never share one.
 const SPAN: u64 = 64;
 
@@ -478,6 +482,8 @@ impl<M: LaneMemory> Rx<M> {
     #[inline(always)]
     pub(crate) fn consume(&mut self, arrival: &Arrival, matched: u64) -> bool {
         self.next += 1;
+        let ahead = (self.next + AHEAD) as usize & (M::SLOTS - 1);
+        copy::prefetch(self.memory.body(ahead));
         self.matched += matched;
         self.ring = arrival.ring_after;
         // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet. What is matched
