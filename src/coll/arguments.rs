@@ -5,6 +5,7 @@ use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 
 /// What this member can know to be wrong, before anything happens.
+#[inline(always)]
 pub(super) fn check(call: &Call<'_>, c: &Communicator) -> Result<()> {
     let (rank, size) = (c.rank(), c.size());
     let name = call.kind().name();
@@ -151,9 +152,10 @@ fn check_own(name: &str, give: usize, take: usize) -> Result<()> {
 }
 
 /// A `bool` that is neither 0 nor 1 can come only from a member that sent raw bytes.
+#[cold]
 pub(super) fn check_bools(
     name: &str,
-    call: &Call<'_>,
+    call: Call<'_>,
     recv: &RecvSpan,
     c: &Communicator,
 ) -> Result<()> {

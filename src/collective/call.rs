@@ -1,6 +1,6 @@
 //! From the face's buffers to collective calls.
 use super::integers::Converted;
-use super::operation::{Operation, element, prepare};
+use super::operation::{Operation, element, predefined, prepare};
 use crate::coll::{self, Call, Part};
 use crate::datatype::partition::apart;
 use crate::datatype::span::{self, Kind};
@@ -262,6 +262,7 @@ pub(super) struct Reduction<R> {
 ///
 /// # Safety
 /// As for [`send_even`].
+#[inline]
 #[track_caller]
 pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
     call: &str,
@@ -310,8 +311,72 @@ where
 ///
 /// # Safety
 /// As for [`reduction`].
+#[inline(always)]
 #[track_caller]
 pub(super) unsafe fn blocking_reduction<S, R>(
+    call: &'static str,
+    send: &S,
+    recv: &mut R,
+    per_result: Option<usize>,
+    op: &impl Operation,
+) -> Result<Reduction<RecvSpan>, Error>
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    // SAFETY: by the contract of this function.
+    unsafe {
+        match plain_reduction(send, recv, per_result, op) {
+            Some(plain) => Ok(plain),
+            None => questioned_reduction(call, send, recv, per_result, op),
+        }
+    }
+}
+
+/// The reduction, if there is nothing to ask: items of one basic type, one of MPI's operations that it has, and room for the result.
+///
+/// # Safety
+/// As for [`reduction`].
+#[inline(always)]
+unsafe fn plain_reduction<S, R>(
+    send: &S,
+    recv: &mut R,
+    per_result: Option<usize>,
+    op: &impl Operation,
+) -> Option<Reduction<RecvSpan>>
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    let (sent, received) = fitting(send.elements(), recv.elements(), per_result)?;
+    let (from, into) = (send.pointer().cast(), recv.pointer_mut().cast());
+    let (Kind::Basic(basic), Kind::Basic(other)) = (span::kind(send), span::kind(recv)) else {
+        return None;
+    };
+    let op = predefined(op).filter(|op| basic == other && op.defined_for(basic))?;
+    // SAFETY: by the contract of this function; not more elements than either has.
+    let (send, recv) = unsafe {
+        (
+            Kind::Basic(basic).send(from, sent),
+            Kind::Basic(basic).recv(into, received),
+        )
+    };
+    Some(Reduction {
+        send,
+        recv,
+        op: Op::Predefined(op),
+        element: coll::Element::of(basic),
+        converted: None,
+    })
+}
+
+/// [`blocking_reduction`] of whatever there may be.
+///
+/// # Safety
+/// As for [`reduction`].
+#[inline(never)]
+#[track_caller]
+unsafe fn questioned_reduction<S, R>(
     call: &'static str,
     send: &S,
     recv: &mut R,
@@ -345,6 +410,7 @@ where
 
 /// The operation for a call that others take part in: they cannot go on when this rank leaves it half done, and memory is lent to it. So a
 /// panic in a user's function ends the process.
+#[inline]
 fn ending_in_panic(op: Op) -> Op {
     struct Called;
     impl Drop for Called {
@@ -421,6 +487,15 @@ where
     })
 }
 
+/// How many of `sent` elements a reduction sends and how many results it has, if there is `room` for them.
+#[inline(always)]
+fn fitting(sent: usize, room: usize, per_result: Option<usize>) -> Option<(usize, usize)> {
+    match per_result {
+        None => (room >= sent).then_some((sent, sent)),
+        Some(ranks) => (room.checked_mul(ranks) == Some(sent)).then_some((sent, room)),
+    }
+}
+
 /// How many elements a reduction sends and how many results it has.
 fn lengths<S, R>(
     call: &str,
@@ -433,12 +508,13 @@ where
     R: ?Sized + BufferMut,
 {
     let (sent, room) = (send.elements(), recv.elements());
+    if let Some(lengths) = fitting(sent, room, per_result) {
+        return Ok(lengths);
+    }
     let text = match per_result {
-        None if room >= sent => return Ok((sent, sent)),
         None => format!(
             "{call} was asked to reduce {sent} elements into a buffer of {room}; give it room for all"
         ),
-        Some(ranks) if room.checked_mul(ranks) == Some(sent) => return Ok((sent, room)),
         Some(ranks) => format!(
             "{call} was asked to reduce {sent} elements to {room} for each of {ranks} ranks; send {ranks} times as many as are received"
         ),

@@ -47,6 +47,12 @@ impl Handle<'_> {
     }
 }
 
+/// The operation, if it is one of MPI's.
+#[inline(always)]
+pub(super) fn predefined<O: ?Sized + Operation>(operation: &O) -> Option<Predefined> {
+    SystemOperation::of(operation.as_raw()).map(|system| system.0)
+}
+
 /// The operation as the engine takes it, for elements of a kind; or a sentence.
 pub(super) fn prepare<O: ?Sized + Operation>(
     operation: &O,
@@ -93,6 +99,7 @@ macro_rules! system_operations {
             }
 
             /// The operation with a number of the ABI.
+            #[inline(always)]
             fn of(handle: MPI_Op) -> Option<SystemOperation> {
                 match handle.0.addr() {
                     $($abi => Some(SystemOperation(Predefined::$op)),)*

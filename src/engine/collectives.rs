@@ -107,8 +107,15 @@ impl Engine {
     }
 
     /// An error if the runtime is finalized.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_open(&self, site: Site) -> Result<()> {
+        if self
+            .state
+            .get_unlocked()
+            .is_some_and(|state| !state.finalized)
+        {
+            return Ok(());
+        }
         self.enter(site).map(drop)
     }
 

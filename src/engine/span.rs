@@ -160,7 +160,7 @@ impl SendSpan {
         debug_assert!(at + len <= self.bytes);
         match &self.strided {
             // SAFETY: by the contract of this function.
-            None => unsafe { core::ptr::copy_nonoverlapping(self.ptr.add(at), out, len) },
+            None => unsafe { copy::mostly_8(self.ptr.add(at), out, len) },
             Some(strided) => runs(strided, at, len, |disp, done, run| {
                 // SAFETY: the layout's blocks lie in the lent memory; `done + run <= len`.
                 unsafe { core::ptr::copy_nonoverlapping(self.ptr.offset(disp), out.add(done), run) }
@@ -385,10 +385,16 @@ impl RecvSpan {
     }
 
     /// Unpacks all of `bytes` to byte `at` of the stream.
+    #[inline]
     pub(crate) fn fill_at(&self, at: usize, bytes: &[u8]) {
         assert!(at <= self.bytes && bytes.len() <= self.bytes - at);
         // SAFETY: in bounds by the assertion; a slice elsewhere does not overlap memory that is lent exclusively.
-        unsafe { self.unpack(at, bytes.len(), bytes.as_ptr()) }
+        unsafe {
+            match self.strided {
+                None => copy::mostly_8(bytes.as_ptr(), self.ptr.add(at), bytes.len()),
+                Some(_) => self.unpack(at, bytes.len(), bytes.as_ptr()),
+            }
+        }
     }
 
     /// The packed bytes that the memory holds now (a receive buffer that is also the source of data, as in broadcast at the root).

@@ -95,6 +95,7 @@ const IMMEDIATE: u64 = 1 << 57;
 impl Signature {
     /// `code` 0 for a rank that contributes no data; `count_class` is the exact number of packed bytes where MPI demands that all
     /// say the same, else 0.
+    #[inline]
     pub(crate) fn new(
         kind: CollKind,
         immediate: bool,
@@ -159,6 +160,7 @@ impl Signature {
 }
 
 /// `value` in `bits` bits, never 0 for a value that is not 0; exact for small values.
+#[inline]
 fn fold(value: u64, bits: u32) -> u64 {
     let limit = (1 << bits) - 1;
     if value <= limit / 2 {

@@ -151,6 +151,7 @@ fn own_bytes(send: &SendSpan, at: usize, len: usize) -> [u8; INLINE] {
     own
 }
 
+#[inline(always)]
 pub(in crate::coll) fn reduce(
     run: &Run<'_>,
     root: usize,
@@ -200,6 +201,7 @@ pub(in crate::coll) fn reduce(
     Ok(())
 }
 
+#[inline(always)]
 pub(in crate::coll) fn all_reduce(
     run: &Run<'_>,
     send: &SendSpan,
@@ -249,6 +251,7 @@ pub(in crate::coll) fn all_reduce(
 }
 
 /// The shortest and most frequent one, without copies of unknown length.
+#[inline(always)]
 fn all_reduce_word(
     run: &Run<'_>,
     send: &SendSpan,
@@ -337,6 +340,7 @@ fn sliced(
     Ok(())
 }
 
+#[inline(always)]
 pub(in crate::coll) fn reduce_scatter_block(
     run: &Run<'_>,
     send: &SendSpan,
@@ -369,6 +373,7 @@ pub(in crate::coll) fn reduce_scatter_block(
     )
 }
 
+#[inline(always)]
 pub(in crate::coll) fn scan(
     run: &Run<'_>,
     send: &SendSpan,
@@ -378,6 +383,7 @@ pub(in crate::coll) fn scan(
     prefix(run, send, recv, operator, true)
 }
 
+#[inline(always)]
 pub(in crate::coll) fn exclusive_scan(
     run: &Run<'_>,
     send: &SendSpan,

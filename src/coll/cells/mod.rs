@@ -66,6 +66,7 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    #[inline(always)]
     pub(super) fn new(
         engine: &'a Engine,
         c: &'a Communicator,
@@ -86,12 +87,12 @@ impl<'a> Run<'a> {
     }
 
     /// The last thing in a collective: one that waited for nobody is noted now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&self) -> Result<()> {
         self.note()
     }
 
-    #[inline]
+    #[inline(always)]
     fn note(&self) -> Result<()> {
         match self.is_noted.replace(true) {
             true => Ok(()),
@@ -99,25 +100,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn rank(&self) -> usize {
         self.c.rank()
     }
 
-    #[inline]
+    #[inline(always)]
     fn size(&self) -> usize {
         self.c.size()
     }
 
     /// The other members, the next one first, so that not all look at the same line.
-    #[inline]
+    #[inline(always)]
     fn others(&self) -> impl Iterator<Item = usize> + use<> {
         let (rank, size) = (self.rank(), self.size());
         (rank + 1..size).chain(0..rank)
     }
 
     /// The next step of `rounds` rounds (1, or `LARGE`). All members take the same steps.
-    #[inline]
+    #[inline(always)]
     fn step(&self, rounds: u64) -> Step {
         let next = self.c.round.load(Ordering::Relaxed) + 1;
         let first = next.next_multiple_of(rounds);
@@ -127,7 +128,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits until every other member has read all that it will of the rounds before `needed`.
-    #[inline]
+    #[inline(always)]
     fn ensure(&self, needed: u64) -> Result<()> {
         if self.c.known.load(Ordering::Relaxed) >= needed {
             return Ok(());
@@ -149,7 +150,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn learn(&self, known: u64) {
         if known > self.c.known.load(Ordering::Relaxed) {
             self.c.known.store(known, Ordering::Relaxed);
@@ -157,7 +158,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits until this member may announce `step`.
-    #[inline]
+    #[inline(always)]
     fn claim_line(&self, step: &Step) -> Result<()> {
         self.ensure(passed_before(step.last, LINES))
     }
@@ -223,7 +224,7 @@ impl<'a> Run<'a> {
     }
 
     /// Announces `step`, with all that was written for it; this member has read all that it will of the rounds before `done`.
-    #[inline]
+    #[inline(always)]
     fn announce(&self, step: &Step, done: u64, words: &Words) {
         let line = self.cells.line(self.rank(), step.last);
         line.signature
@@ -239,7 +240,7 @@ impl<'a> Run<'a> {
     }
 
     /// This member has read all that it will of the rounds before `done`. All that a member says in a step in which it only reads.
-    #[inline]
+    #[inline(always)]
     fn progress(&self, done: u64) {
         // Release: pairs with the Acquire in `ensure_slowly`.
         self.cells
@@ -249,14 +250,14 @@ impl<'a> Run<'a> {
     }
 
     /// This member is through with `step`, in which it only read.
-    #[inline]
+    #[inline(always)]
     fn pass(&self, step: &Step) {
         self.progress(step.last + 1);
     }
 
     /// Waits until `member`, which has something to say in it, has announced `step`; `first` is the first step of this collective, where
     /// the calls are compared.
-    #[inline]
+    #[inline(always)]
     fn wait(&self, member: usize, step: &Step, first: bool) -> Result<()> {
         self.note()?;
         let line = self.cells.line(member, step.last);
@@ -274,7 +275,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn compare(&self, member: usize, step: &Step) -> Result<()> {
         let line = self.cells.line(member, step.last);
         let signature = line.signature.load(Ordering::Relaxed);
@@ -298,7 +299,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits until `word`, which is at `at` of the segment and written by `member`, is at least `value`.
-    #[inline]
+    #[inline(always)]
     fn wait_for(&self, word: &AtomicU64, value: u64, at: usize, member: usize) -> Result<()> {
         // Acquire: pairs with the Release in `announce` and `progress`.
         if word.load(Ordering::Acquire) >= value {
@@ -324,13 +325,13 @@ impl<'a> Run<'a> {
     }
 
     /// The first word of `member`'s payload for `step`, after [`Run::wait`].
-    #[inline]
+    #[inline(always)]
     fn word(&self, member: usize, step: &Step) -> u64 {
         self.cells.line(member, step.last).words[0].load(Ordering::Relaxed)
     }
 
     /// The payload of `member`'s line for `step`, after [`Run::wait`].
-    #[inline]
+    #[inline(always)]
     fn words(&self, member: usize, step: &Step) -> [u8; INLINE] {
         let line = self.cells.line(member, step.last);
         let mut bytes = [0; INLINE];

@@ -4,6 +4,7 @@ use crate::engine::{RecvSpan, SendSpan};
 use crate::model::error::Result;
 use crate::transport::shm::cells::{INLINE, SLOT};
 
+#[inline(always)]
 pub(in crate::coll) fn barrier(run: &Run<'_>) -> Result<()> {
     let step = run.step(1);
     run.claim_line(&step)?;
@@ -15,6 +16,7 @@ pub(in crate::coll) fn barrier(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
+#[inline(always)]
 pub(in crate::coll) fn broadcast(run: &Run<'_>, root: usize, span: &RecvSpan) -> Result<()> {
     let bytes = span.len();
     let is_root = run.rank() == root;
@@ -70,6 +72,7 @@ fn copy_own(send: &SendSpan, from: usize, recv: &RecvSpan, to: usize, len: usize
     }
 }
 
+#[inline(always)]
 pub(in crate::coll) fn gather(
     run: &Run<'_>,
     root: usize,
@@ -121,6 +124,7 @@ fn share(room: usize, size: usize) -> usize {
     if even >= 64 { even & !63 } else { even }
 }
 
+#[inline(always)]
 pub(in crate::coll) fn scatter(
     run: &Run<'_>,
     root: usize,
@@ -183,6 +187,7 @@ fn exchange_steps(size: usize, bytes: usize) -> (u64, usize) {
     }
 }
 
+#[inline(always)]
 pub(in crate::coll) fn all_gather(run: &Run<'_>, send: &SendSpan, recv: &RecvSpan) -> Result<()> {
     let bytes = send.len();
     let own = run.rank() * bytes;
@@ -218,6 +223,7 @@ pub(in crate::coll) fn all_gather(run: &Run<'_>, send: &SendSpan, recv: &RecvSpa
     )
 }
 
+#[inline(always)]
 pub(in crate::coll) fn all_to_all(run: &Run<'_>, send: &SendSpan, recv: &RecvSpan) -> Result<()> {
     let (rank, size) = (run.rank(), run.size());
     let bytes = send.len() / size;

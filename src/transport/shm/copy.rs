@@ -80,6 +80,23 @@ pub(super) fn prefetch(ptr: *const u8) {
     let _ = ptr;
 }
 
+/// Copies `len` bytes, of which there are mostly 8: these without a call to memcpy.
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
+#[inline(always)]
+pub(crate) unsafe fn mostly_8(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise; unaligned access is asked for.
+    unsafe {
+        if len == 8 {
+            to.cast::<u64>()
+                .write_unaligned(from.cast::<u64>().read_unaligned());
+        } else {
+            core::ptr::copy_nonoverlapping(from, to, len);
+        }
+    }
+}
+
 /// Copies `len` bytes into shared memory that another rank will read after the next Release store of this thread.
 ///
 /// # Safety
