@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo;
+mod doctor;
 mod environment;
 mod hosts;
 mod options;
@@ -39,6 +40,8 @@ enum Commands {
     },
     /// Measure latency, bandwidth and collectives on this machine, beside the limits of its memory.
     Bench(bench::Args),
+    /// Look at this host, or those of a job, and say what keeps jobs from running there and what mends it.
+    Doctor(doctor::Args),
 }
 
 /// Does what the words of a command line say (`words[0]` is the name we were called by); the exit code.
@@ -57,6 +60,9 @@ pub fn main(words: Vec<OsString>) -> i32 {
         Ok(Tercio {
             command: Commands::Bench(args),
         }) => bench::main(args),
+        Ok(Tercio {
+            command: Commands::Doctor(args),
+        }) => doctor::main(args),
         Ok(Tercio {
             command: Commands::Run { words },
         }) => run::main(words),

@@ -11,7 +11,7 @@ use tercio::launch::{Bind, Host, Job, Outcome, Output, Program, Stdin};
 
 use crate::environment;
 use crate::hosts::place::Hosts;
-use crate::hosts::reach::{self, Way};
+use crate::hosts::reach::Way;
 use crate::options::{self, Binding, Input, Reading};
 use crate::plan::{Plan, Surroundings, What};
 use crate::sentence::Sentence;
@@ -157,23 +157,8 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
 
 /// The job over the hosts of the plan.
 fn spread(mut job: Job, plan: &Plan, hosts: &Hosts) -> Result<Job, Sentence> {
-    let own = std::env::current_exe()
-        .map_err(|error| Sentence::own(format!("cannot find this program: {error}")))?;
-    let push = match plan.push {
-        true => {
-            let bytes = std::fs::read(&own).map_err(|error| {
-                Sentence::own(format!("--push: cannot read {}: {error}", own.display()))
-            })?;
-            Some(reach::name_of(&bytes))
-        }
-        false => None,
-    };
-    let way = Way {
-        agent: &plan.rsh_agent,
-        own: &own,
-        push,
-        start_limit: plan.start_timeout.unwrap_or(Duration::from_secs(30)),
-    };
+    let start_limit = plan.start_timeout.unwrap_or(Duration::from_secs(30));
+    let way = Way::new(&plan.rsh_agent, plan.push, start_limit)?;
     for (entry, ranks) in hosts.by_host() {
         job = job.host(Host {
             name: entry.name.clone(),

@@ -35,6 +35,11 @@ impl Usable {
         }
     }
 
+    /// How many processors the affinity mask allows.
+    pub(super) fn allowed(&self) -> usize {
+        self.processors.len()
+    }
+
     /// How many ranks can have a processor each.
     pub(super) fn count(&self) -> usize {
         self.processors.len().min(self.quota.unwrap_or(usize::MAX))

@@ -113,6 +113,12 @@ impl Default for Output {
 }
 
 /// How the agent of a host is started.
+///
+/// ```
+/// use tercio::launch::Reach;
+/// let words = ["ssh", "-o", "BatchMode=yes", "node01", "TERCIO_ROLE=agent /opt/bin/simulate"].map(Into::into).to_vec();
+/// assert_ne!(Reach::Command { words, push: false }, Reach::Here);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// It is this host.

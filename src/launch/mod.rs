@@ -1,4 +1,4 @@
-//! Start, own, watch and end the ranks of one host.
+//! Start, own, watch and end the ranks of a job, on one host or several.
 //!
 //! [`Job`] describes what is to run, [`Running`] is a job under way, [`Outcome`] is what came of it. Behind them stand
 //! two processes of our own, the guard and the agent, which see to it that nothing of a job survives it; the README
@@ -22,6 +22,7 @@ mod cores;
 mod course;
 mod describe;
 mod events;
+mod examine;
 mod guard;
 mod hub;
 mod job;
@@ -39,6 +40,7 @@ mod teardown;
 mod verdict;
 mod wire;
 
+pub use examine::{Check, Level, examine};
 pub use job::{Bind, Error, Host, Job, Output, Program, Reach, Stdin};
 pub use plan::Plan;
 pub use running::{Ending, Handle, Outcome, Running};

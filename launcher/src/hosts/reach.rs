@@ -1,28 +1,52 @@
 //! How the agent of another host is started: by ssh, or by what the user names in its place.
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tercio::launch::Reach;
 
 use super::Entry;
+use crate::sentence::Sentence;
 
 /// What all hosts have in common.
 pub(crate) struct Way<'a> {
     /// The command that takes a host and a command line, as a shell would split it.
-    pub agent: &'a str,
+    agent: &'a str,
     /// This program, which hosts with the same files have too.
-    pub own: &'a Path,
+    own: PathBuf,
     /// The name under which hosts keep this program if they are to ask for it.
-    pub push: Option<String>,
-    pub start_limit: Duration,
+    push: Option<String>,
+    start_limit: Duration,
 }
 
 /// How long ssh may take until it has a connection.
 const CONNECT: u64 = 10;
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    /// By the command `agent`, with this program brought along if `push` says so.
+    pub(crate) fn new(
+        agent: &'a str,
+        push: bool,
+        start_limit: Duration,
+    ) -> Result<Way<'a>, Sentence> {
+        let own = std::env::current_exe()
+            .map_err(|error| Sentence::own(format!("cannot find this program: {error}")))?;
+        let name = || {
+            let bytes = std::fs::read(&own).map_err(|error| {
+                Sentence::own(format!("--push: cannot read {}: {error}", own.display()))
+            })?;
+            Ok(name_of(&bytes))
+        };
+        let push = push.then(name).transpose()?;
+        Ok(Way {
+            agent,
+            own,
+            push,
+            start_limit,
+        })
+    }
+
     pub(crate) fn to(&self, entry: &Entry) -> Reach {
         if entry.is_here() {
             return Reach::Here;
@@ -32,7 +56,7 @@ impl Way<'_> {
         if program.is_some_and(|name| name == "ssh") {
             let limit = self.start_limit.as_secs().clamp(1, CONNECT);
             // After the user's own words: of an option that is given twice ssh takes the first.
-            words.extend(["-T", "-x"].map(OsString::from));
+            words.extend(["-T", "-x", "-a"].map(OsString::from));
             for option in ["BatchMode=yes", "ClearAllForwardings=yes"] {
                 words.extend(["-o", option].map(OsString::from));
             }
@@ -52,7 +76,7 @@ impl Way<'_> {
             None => format!(
                 "p={}; t=$p; [ -x \"$t\" ] || t=$(command -v tercio) || {{ echo \"tercio: no tercio at $p\" >&2; exit 127; }}; \
                  TERCIO_ROLE=agent exec \"$t\"",
-                in_double_quotes(self.own)
+                in_double_quotes(&self.own)
             ),
             Some(name) => format!(
                 "d=\"${{XDG_CACHE_HOME:-$HOME/.cache}}/tercio\"; t=\"$d/{name}\"; [ -x \"$t\" ] || {{ umask 077; mkdir -p \"$d\" && \
@@ -77,7 +101,7 @@ fn in_double_quotes(path: &Path) -> String {
 }
 
 /// A name for a program's very bytes: a host that has a file of that name has this program.
-pub(crate) fn name_of(program: &[u8]) -> String {
+fn name_of(program: &[u8]) -> String {
     // FNV-1a: two builds by the same person are to differ, nobody is to be kept out by it.
     let hash = program
         .iter()
@@ -98,7 +122,7 @@ mod tests {
         let entry = &list("-H", host).expect("a host")[0];
         let way = Way {
             agent,
-            own: Path::new(own),
+            own: own.into(),
             push,
             start_limit: Duration::from_secs(5),
         };
@@ -114,7 +138,7 @@ mod tests {
     #[test]
     fn ssh_asks_nothing_and_other_commands_get_no_options() {
         let all = words("ssh -p 2222", "al@b", "/opt/tercio", None);
-        let expected = "ssh -p 2222 -T -x -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=5 al@b";
+        let expected = "ssh -p 2222 -T -x -a -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=5 al@b";
         assert_eq!(all[..all.len() - 1].join(" "), expected);
         let all = words("/usr/bin/rsh", "b", "/opt/tercio", None);
         assert_eq!(all[..2], ["/usr/bin/rsh", "b"]);

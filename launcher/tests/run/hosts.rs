@@ -535,3 +535,47 @@ fn the_secret_stands_in_no_argument_and_no_variable() {
     job.send(libc::SIGTERM);
     assert_eq!(job.end(), 143);
 }
+
+#[test]
+fn the_doctor_says_of_each_host_what_is_amiss_and_what_mends_it() {
+    let net = Net::new("doctor", &format!("[ $host = one ] || exit 255; {LOGIN}"));
+    let doctor = |more: &[&str]| {
+        let mut command = Command::new(TERCIO);
+        command
+            .args(["doctor", "--rsh-agent", &net.rsh()])
+            .args(more);
+        ended(command.env("HOME", &net.scratch.0).stdin(Stdio::null()))
+    };
+    let alone = doctor(&[]);
+    assert_eq!((alone.code(), alone.err.as_str()), (0, ""), "{}", alone.out);
+    assert!(
+        alone
+            .out
+            .starts_with("localhost (this host)\n  ok    agent "),
+        "{}",
+        alone.out
+    );
+    let three = doctor(&["-H", "localhost,one,two", "--json"]);
+    assert_eq!(three.code(), 1, "{}", three.err);
+    let json: serde_json::Value = serde_json::from_str(&three.out).expect("JSON");
+    assert_eq!(json["level"], "fail");
+    let check = |host: usize, what: &str| {
+        let checks = json["hosts"][host]["checks"].as_array().expect("checks");
+        checks.iter().find(|check| check["check"] == what).cloned()
+    };
+    for (host, name) in ["localhost (this host)", "one", "two"]
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(json["hosts"][host]["host"], name);
+    }
+    for what in ["ssh", "clock", "kernel", "processors", "shared memory"] {
+        assert_eq!(check(1, what).expect(what)["level"], "ok");
+    }
+    assert!(check(0, "descriptors").is_some() && check(0, "clock").is_none());
+    let ssh = check(2, "ssh").expect("ssh");
+    assert_eq!((&ssh["level"], check(2, "kernel")), (&"fail".into(), None));
+    let mend = "check \"rsh two true\": it must work without a password or a question";
+    assert_eq!(ssh["mend"], mend);
+    assert_eq!(json["between"][0]["check"], "messages");
+}
