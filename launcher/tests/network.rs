@@ -20,7 +20,7 @@ fn main() {
     };
     let mut trials = Vec::new();
     if std::env::var_os("TERCIO_TEST_SPACE").is_some() {
-        let all: [(&str, fn()); 11] = [
+        let all: [(&str, fn()); 12] = [
             ("ranks run on every host", ranks_run_on_every_host),
             ("addresses are hosts too", addresses_are_hosts_too),
             (
@@ -37,6 +37,10 @@ fn main() {
             ),
             ("a program of another version", a_program_of_another_version),
             ("the program is brought along", the_program_is_brought_along),
+            (
+                "the doctor finds that hosts reach each other",
+                the_doctor_finds_that_hosts_reach_each_other,
+            ),
             (
                 "a host that is cut off is lost",
                 a_host_that_is_cut_off_is_lost,
@@ -320,6 +324,38 @@ fn the_program_is_brought_along() {
     }
     let kept = std::fs::read_dir(directory().join("cache/tercio")).expect("what was brought");
     assert_eq!(kept.count(), 1);
+}
+
+fn the_doctor_finds_that_hosts_reach_each_other() {
+    let ssh = variable("TERCIO_TEST_SSH");
+    let doctor = |hosts: &str| {
+        let words = ["doctor", "--json", "--rsh-agent", &ssh, "-H", hosts];
+        let (code, out, err) = run(Command::new(TERCIO).args(words).stdin(Stdio::null()));
+        assert_eq!(err, "");
+        let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        (code, json)
+    };
+    let (code, json) = doctor("node1,node2,node3,node4");
+    assert_eq!(
+        (code, &json["between"][0]["level"]),
+        (0, &"ok".into()),
+        "{json}"
+    );
+    let (code, json) = doctor("node1,locked,node4");
+    assert_eq!(
+        (code, &json["between"][0]["level"]),
+        (1, &"ok".into()),
+        "{json}"
+    );
+    let ssh = &json["hosts"][1]["checks"][0];
+    assert_eq!(
+        (&ssh["check"], &ssh["level"]),
+        (&"ssh".into(), &"fail".into())
+    );
+    assert!(
+        ssh["mend"].to_string().contains("ssh-copy-id locked"),
+        "{ssh}"
+    );
 }
 
 /// Host `n` is off the network while this lives.

@@ -597,6 +597,29 @@ mod tests {
         }
     }
 
+    /// Every frame cut at every length, and with every byte changed in several ways.
+    #[test]
+    fn damaged_frames_are_refused_or_mean_something() {
+        let frames = orders().iter().map(Order::encode).collect::<Vec<_>>();
+        let reports = reports().iter().map(Report::encode).collect::<Vec<_>>();
+        for frame in frames.iter().chain(&reports) {
+            for at in 0..frame.len() {
+                let look = |bytes: &[u8]| {
+                    let (order, report) = (Order::decode(bytes), Report::decode(bytes));
+                    let most = frame.len().max(PACKET);
+                    assert!(order.is_none_or(|order| order.encode().len() <= most));
+                    assert!(report.is_none_or(|report| report.encode().len() <= most));
+                };
+                look(&frame[..at]);
+                for value in [0, 1, 0x7f, 0x80, 0xff, frame[at] ^ 1] {
+                    let mut damaged = frame.clone();
+                    damaged[at] = value;
+                    look(&damaged);
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_longest_account_is_a_packet() {
         let long = "x".repeat(PAYLOAD);

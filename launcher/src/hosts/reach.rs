@@ -57,7 +57,12 @@ impl<'a> Way<'a> {
             let limit = self.start_limit.as_secs().clamp(1, CONNECT);
             // After the user's own words: of an option that is given twice ssh takes the first.
             words.extend(["-T", "-x", "-a"].map(OsString::from));
-            for option in ["BatchMode=yes", "ClearAllForwardings=yes"] {
+            // A connection that outlives this one is not for us to leave behind; one that is there already may carry us.
+            for option in [
+                "BatchMode=yes",
+                "ClearAllForwardings=yes",
+                "ControlMaster=no",
+            ] {
                 words.extend(["-o", option].map(OsString::from));
             }
             words.extend(["-o".into(), format!("ConnectTimeout={limit}").into()]);
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn ssh_asks_nothing_and_other_commands_get_no_options() {
         let all = words("ssh -p 2222", "al@b", "/opt/tercio", None);
-        let expected = "ssh -p 2222 -T -x -a -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=5 al@b";
+        let expected = "ssh -p 2222 -T -x -a -o BatchMode=yes -o ClearAllForwardings=yes -o ControlMaster=no -o ConnectTimeout=5 al@b";
         assert_eq!(all[..all.len() - 1].join(" "), expected);
         let all = words("/usr/bin/rsh", "b", "/opt/tercio", None);
         assert_eq!(all[..2], ["/usr/bin/rsh", "b"]);

@@ -227,9 +227,11 @@ impl Hub {
         let links = self.links.iter();
         let pulses = links.clone().filter_map(|link| link.pulse.as_ref());
         let endings = links.clone().filter_map(Link::deadline);
-        let connecting = links
-            .filter(|link| matches!(link.state, State::Connecting | State::Up))
-            .map(|link| link.since + self.job.start_limit);
+        let starting = links.filter_map(|link| match (&link.state, self.phase) {
+            (State::Connecting, Phase::Starting) => Some(link.since + self.job.start_limit),
+            (State::Up, Phase::Running) => Some(link.since + 2 * self.job.start_limit),
+            _ => None,
+        });
         let progress = (self.started.is_none() && self.phase != Phase::Ending)
             .then(|| self.begun + self.progress);
         let limit = self
@@ -239,7 +241,7 @@ impl Hub {
         pulses
             .map(Pulse::deadline)
             .chain(endings)
-            .chain(connecting)
+            .chain(starting)
             .chain(progress)
             .chain(limit)
             .min()
@@ -414,11 +416,16 @@ impl Hub {
             let Some(pulse) = &mut link.pulse else {
                 continue;
             };
-            if pulse.look(now) {
+            let due = pulse.look(now);
+            if !is_running {
+                // An agent that starts its ranks gives no signs: its time is limited otherwise.
+                pulse.hear(now);
+            }
+            let silent = pulse.silence(now);
+            if due {
                 link.order(&Order::Beat);
             }
-            let silent = link.pulse.as_ref().and_then(|pulse| pulse.silence(now));
-            if let Some(silent) = silent.filter(|_| is_running) {
+            if let Some(silent) = silent {
                 let how = format!(
                     "host \"{}\" was lost: nothing was heard from it for {:.1} s; it is down, cut off, or its agent is stopped (--silence \
                      allows more)",
@@ -466,10 +473,6 @@ impl Hub {
             Report::Started { agent } => {
                 link.agent = Some(agent);
                 link.state = State::Running;
-                // What was heard while its ranks were started says nothing of silence.
-                if let Some(pulse) = &mut link.pulse {
-                    pulse.hear(Instant::now());
-                }
             }
             Report::Refused { code, text } => {
                 let text = match link.is_remote() {
