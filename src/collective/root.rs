@@ -893,7 +893,7 @@ pub trait Root: AsCommunicator {
     /// # Errors
     /// [`MpiError::Spawn`] on all processes if they cannot all be started: then none is, and the root says on standard error why. A job
     /// has room for 16 more ranks than it begins with, unless it was started with `--universe-size`. On the root it is
-    /// [`MpiError::StringNul`] if the command holds a zero byte.
+    /// [`MpiError::StringNul`] if the command holds a zero byte. That `Command::env_clear` was called, nobody can see: the environment stays.
     ///
     /// ```no_run
     /// use std::process::Command;

@@ -54,16 +54,27 @@ impl From<NulError> for MpiError {
     }
 }
 
+/// What a `Command` keeps of a text with a zero byte, in its program, arguments and directory.
+const FORGOTTEN: &str = "<string-with-nul>";
+
+fn checked(text: &OsStr) -> Result<OsString, NulError> {
+    if text == FORGOTTEN {
+        CString::new([0])?;
+    }
+    CString::new(text.as_bytes())?;
+    Ok(text.into())
+}
+
 /// The environment that a command's process would have.
-fn environment(command: &Command) -> Vec<(OsString, OsString)> {
+fn environment(command: &Command) -> Result<Vec<(OsString, OsString)>, NulError> {
     let mut all: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => all.insert(name.into(), value.into()),
+            Some(value) => all.insert(checked(name)?, checked(value)?),
             None => all.remove(name),
         };
     }
-    all.into_iter().collect()
+    Ok(all.into_iter().collect())
 }
 
 #[track_caller]
@@ -75,7 +86,6 @@ fn wanted(call: &str, commands: &[&Command], counts: &[Rank]) -> Result<Vec<Want
         counts.len()
     );
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
-    let checked = |text: &OsStr| CString::new(text.as_bytes()).map(|_| text.to_owned());
     let one = |(command, &count): (&&Command, &Rank)| {
         assert!(
             count > 0,
@@ -85,11 +95,12 @@ fn wanted(call: &str, commands: &[&Command], counts: &[Rank]) -> Result<Vec<Want
             command: checked(command.get_program())?,
             args: command.get_args().map(checked).collect::<Result<_, _>>()?,
             ranks: count as usize,
-            env: environment(command),
+            env: environment(command)?,
             // Absolute: the agent, which starts them, is in a directory of its own.
-            wdir: command
-                .get_current_dir()
-                .map_or_else(|| here.clone(), |dir| here.join(dir)),
+            wdir: match command.get_current_dir() {
+                Some(dir) => here.join(checked(dir.as_os_str())?),
+                None => here.clone(),
+            },
         })
     };
     commands.iter().zip(counts).map(one).collect()
@@ -120,7 +131,8 @@ pub(super) fn spawn(
         false => Vec::new(),
     };
     if strange.is_some() {
-        let all = counts.iter().sum::<Rank>() as u32;
+        let counts = counts.iter().map(|&count| count.max(0) as u32);
+        let all = counts.fold(0, u32::saturating_add);
         outcome = [0, all, all, 0, 0];
     } else if !programs.is_empty() {
         let all = programs.iter().map(|program| program.ranks).sum();

@@ -12,6 +12,7 @@ mod objects;
 mod parts;
 mod ranks;
 mod spawn;
+mod spawn_ends;
 mod streams;
 mod support;
 mod survivors;
@@ -27,6 +28,7 @@ fn main() {
         exchange::tests(),
         ranks::tests(),
         spawn::tests(),
+        spawn_ends::tests(),
         streams::tests(),
         survivors::tests(),
         cores::tests(),

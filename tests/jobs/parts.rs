@@ -57,6 +57,10 @@ pub fn play() {
             crate::objects::mistaken();
             0
         }
+        "spawn-ends" => {
+            crate::spawn_ends::spawn_ends();
+            0
+        }
         "spawner" => {
             crate::spawn::spawner();
             0
