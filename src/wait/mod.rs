@@ -42,16 +42,16 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped. `spread`: the rank is a process, which waits
-    /// on a core of its turn where ranks share cores.
+    /// As `among`, with all ranks on this host.
     #[cfg(test)]
     pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode, spread: bool) -> Waiter {
         let all: Vec<_> = (0..segment.ranks()).map(Some).collect();
         Waiter::among(segment, &all, rank, mode, spread, None)
     }
 
-    /// As [`Waiter::new`], where not all ranks are on this host: `index` is each one's in the segment. In a job with sockets the rank sleeps
-    /// in `epoll`, where its sockets are watched.
+    /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped. `index` is each rank's in the segment, of those
+    /// on this host. In a job with sockets the rank sleeps in `epoll`, where its sockets are watched. `spread`: the rank is a process, which
+    /// waits on a core of its turn where ranks share cores.
     pub(crate) fn among(
         segment: &Arc<Segment>,
         index: &[Option<usize>],
