@@ -11,6 +11,7 @@ mod exchange;
 mod objects;
 mod parts;
 mod ranks;
+mod sockets;
 mod spawn;
 mod spawn_ends;
 mod streams;
@@ -27,6 +28,7 @@ fn main() {
         ends::tests(),
         exchange::tests(),
         ranks::tests(),
+        sockets::tests(),
         spawn::tests(),
         spawn_ends::tests(),
         streams::tests(),

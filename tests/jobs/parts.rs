@@ -73,6 +73,22 @@ pub fn play() {
             crate::traffic::million();
             0
         }
+        "mixed" => {
+            crate::sockets::mix();
+            0
+        }
+        "busy" => {
+            crate::sockets::compute();
+            0
+        }
+        "strangers" => {
+            crate::sockets::strange();
+            0
+        }
+        "spawns-nobody" => {
+            crate::sockets::spawn_nobody();
+            0
+        }
         "serves-itself" => {
             crate::traffic::serve_oneself();
             0

@@ -1,0 +1,298 @@
+//! Ranks that reach each other through sockets, some of them or all: the rules of messages hold, and strangers spoil nothing.
+use crate::parts::PART;
+use crate::support::{timed, trial, verdict};
+use libtest_mimic::Trial;
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+use tercio::launch::{Host, Job, Output, Program, Reach};
+use tercio::traits::*;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        trial("order_holds_across_lanes_and_sockets", mixed),
+        trial("order_holds_across_encrypted_sockets", sealed),
+        trial("a_peer_may_connect_and_send_while_a_rank_computes", busy),
+        trial("strangers_cost_their_own_sockets_and_nothing_else", strangers),
+        trial("a_job_of_several_hosts_spawns_nobody", spawns),
+    ]
+}
+
+fn program(part: &str, ranks: usize) -> Program {
+    let me = std::env::current_exe().unwrap();
+    Program::new(me, ranks)
+        .env(PART, part)
+        .env("RUST_BACKTRACE", "0")
+}
+
+fn run(job: Job) {
+    let job = job
+        .timeout(Duration::from_secs(50))
+        .output(Output::Capture { tag: false });
+    let (outcome, _) = timed(job);
+    assert_eq!(outcome.code, 0, "{}", verdict(&outcome));
+}
+
+/// Five ranks on three hosts, all of which are this one.
+fn hosts(program: Program) -> Job {
+    let agent = std::env::current_exe().unwrap();
+    let there = || Reach::Command {
+        words: vec!["env".into(), "TERCIO_ROLE=agent".into(), agent.clone().into()],
+        push: false,
+    };
+    let host = |name: &str, reach, ranks: &[usize]| Host {
+        name: name.into(),
+        reach,
+        ranks: ranks.to_vec(),
+    };
+    Job::new()
+        .program(program.env("TERCIO_INTERFACE", "lo"))
+        .host(host("localhost", Reach::Here, &[0, 3]))
+        .host(host("two", there(), &[1, 4]))
+        .host(host("three", there(), &[2]))
+}
+
+fn mixed() {
+    run(hosts(program("mixed", 5)));
+}
+
+fn sealed() {
+    let program = program("mixed", 4).env("TERCIO_TRANSPORT", "tcp");
+    run(Job::new().program(program.env("TERCIO_ENCRYPT", "1")));
+}
+
+fn busy() {
+    run(Job::new().program(program("busy", 2).env("TERCIO_TRANSPORT", "tcp")));
+}
+
+fn strangers() {
+    run(Job::new().program(program("strangers", 3).env("TERCIO_TRANSPORT", "tcp")));
+}
+
+fn spawns() {
+    run(hosts(program("spawns-nobody", 5)));
+}
+
+/// The length of message number `number` from `from` to `to`, in words: by every way that a message can take, in any order.
+fn words(from: i32, to: i32, number: usize) -> usize {
+    let roll = (from as usize * 31 + to as usize * 17 + number * 7) % 23;
+    match roll {
+        0..=9 => roll,
+        10..=15 => 600 + roll,
+        16..=19 => 9_000 + roll,
+        20 | 21 => 60_000 + roll,
+        _ => 200_000,
+    }
+}
+
+fn payload(from: i32, to: i32, number: usize) -> Vec<u64> {
+    let first = (from as u64) << 32 | number as u64;
+    (0..words(from, to, number) as u64)
+        .map(|at| first.wrapping_mul(at + 1))
+        .collect()
+}
+
+/// Every rank sends to every rank, itself too, and takes from anybody whatever comes; each sender's messages come in their order.
+pub fn mix() {
+    const MESSAGES: usize = 120;
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let (me, ranks) = (world.rank(), world.size());
+    let out: Vec<Vec<Vec<u64>>> = (0..ranks)
+        .map(|to| (0..MESSAGES).map(|n| payload(me, to, n)).collect())
+        .collect();
+    tercio::request::multiple_scope(ranks as usize * MESSAGES, |scope, sends| {
+        for number in 0..MESSAGES {
+            for to in 0..ranks {
+                let (to, data) = (world.process_at_rank(to), &out[to as usize][number][..]);
+                let tag = number as i32;
+                sends.add(match number % 3 {
+                    0 => to.immediate_synchronous_send_with_tag(scope, data, tag),
+                    _ => to.immediate_send_with_tag(scope, data, tag),
+                });
+            }
+        }
+        let mut next = vec![0; ranks as usize];
+        for turn in 0..ranks as usize * MESSAGES {
+            let (message, status) = match turn % 2 {
+                0 => world.any_process().matched_probe(),
+                _ => {
+                    let seen = world.any_process().probe();
+                    let from = world.process_at_rank(seen.source_rank());
+                    from.matched_probe_with_tag(seen.tag())
+                }
+            };
+            let from = status.source_rank();
+            let number = &mut next[from as usize];
+            assert_eq!(status.tag(), *number as i32, "from {from}");
+            let mut data = vec![0_u64; status.count(u64::equivalent_datatype()) as usize];
+            message.matched_receive_into(&mut data[..]);
+            assert_eq!(data, payload(from, me, *number), "{number} from {from}");
+            *number += 1;
+        }
+        let mut done = Vec::new();
+        sends.wait_all(&mut done);
+    });
+    // What is too long is an error of its receiver only; communicators of some of the ranks work as that of all.
+    let odd = tercio::topology::Color::with_value(me % 2);
+    let half = world.split_by_color(odd).unwrap();
+    let mut sum = 0;
+    half.all_reduce_into(&me, &mut sum, tercio::collective::SystemOperation::sum());
+    let mine = (0..ranks).filter(|rank| rank % 2 == me % 2);
+    assert_eq!(sum, mine.sum::<i32>());
+    let right = world.process_at_rank((me + 1) % ranks);
+    let left = world.process_at_rank((me + ranks - 1) % ranks);
+    let long = vec![me; 50_000];
+    tercio::request::scope(|scope| {
+        let send = right.immediate_send(scope, &long[..]);
+        let mut short = [0; 3];
+        use tercio::prelude::*;
+        let error = left.try_receive_into(&mut short[..]).unwrap_err();
+        assert_eq!(error.class(), tercio::ErrorClass::Truncate, "{error}");
+        send.wait();
+    });
+    world.barrier();
+}
+
+/// Rank 1 computes for longer than a stranger may take to greet; rank 0 connects meanwhile and has much to say.
+pub fn compute() {
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    if world.rank() == 0 {
+        let data: Vec<u64> = (0..8 << 20).collect();
+        world.process_at_rank(1).send(&7_u64);
+        world.process_at_rank(1).send(&data[..]);
+        return;
+    }
+    let until = Instant::now() + Duration::from_secs(7);
+    let mut x = 1_u64;
+    while Instant::now() < until {
+        x = std::hint::black_box(x.wrapping_mul(3));
+    }
+    let (first, _) = world.process_at_rank(0).receive::<u64>();
+    let (data, _) = world.process_at_rank(0).receive_vec::<u64>();
+    assert!(first == 7 && data.len() == 8 << 20);
+    assert!(data.iter().enumerate().all(|(at, word)| at as u64 == *word));
+}
+
+/// Where this process listens on 127.0.0.1.
+fn listens() -> Vec<u16> {
+    let mine: HashSet<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect();
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_mine = mine.contains(&format!("socket:[{}]", fields.get(9)?));
+        let port = fields[1].strip_prefix("0100007F:")?;
+        (fields[3] == "0A" && is_mine).then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    table.lines().filter_map(port).collect()
+}
+
+fn call(port: u16) -> TcpStream {
+    let at: SocketAddr = ([127, 0, 0, 1], port).into();
+    let stream = TcpStream::connect(at).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+}
+
+/// Whether the other end closed the connection without having said a word.
+fn is_shut_out(mut stream: TcpStream) -> bool {
+    let mut answer = [0; 16];
+    match stream.read(&mut answer) {
+        Ok(len) => len == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+/// While ranks 0 and 1 talk, rank 2 behaves towards them like strangers of all kinds. Then it talks to them as itself.
+pub fn strange() {
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let me = world.rank();
+    let ports: Vec<u16> = listens();
+    assert!(!ports.is_empty());
+    let path = |rank: i32| {
+        let job = std::env::var("TERCIO_JOB").unwrap();
+        std::env::temp_dir().join(format!("tercio-test-{job}-{rank}"))
+    };
+    if me < 2 {
+        // Not by a message: rank 2 is to be a stranger until it has done its worst.
+        std::fs::write(path(me).with_extension("new"), ports[0].to_string()).unwrap();
+        std::fs::rename(path(me).with_extension("new"), path(me)).unwrap();
+        let (other, stranger) = (world.process_at_rank(1 - me), world.process_at_rank(2));
+        if me == 0 {
+            let mut round = 0_u64;
+            while stranger.immediate_probe().is_none() {
+                other.send(&round);
+                assert_eq!(other.receive::<u64>().0, round);
+                round += 1;
+            }
+            other.send(&u64::MAX);
+        } else {
+            loop {
+                let (round, _) = other.receive::<u64>();
+                if round == u64::MAX {
+                    break;
+                }
+                other.send(&round);
+            }
+        }
+        assert_eq!(stranger.receive::<u64>().0, 2);
+        return;
+    }
+    for victim in 0..2 {
+        let port = loop {
+            if let Ok(text) = std::fs::read_to_string(path(victim)) {
+                break text.parse().unwrap();
+            }
+            thread::yield_now();
+        };
+        std::fs::remove_file(path(victim)).unwrap();
+        // Many who say nothing: all but 64 are shut out at once, the others in their time.
+        let silent: Vec<TcpStream> = (0..150).map(|_| call(port)).collect();
+        for (at, garbage) in [
+            &b"GET / HTTP/1.0\r\n\r\n"[..],
+            &[0; 84],
+            &[0xff; 4096],
+            b"TERCIO\r\n\x01\0\0\0\x02\0\0\0\0\0\0\0",
+            b"TERCIO\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut stream = call(port);
+            // It may have been shut out before all was written.
+            let _ = stream.write_all(garbage);
+            if at == 3 {
+                // A greeting of another job: of the right form, with a proof that none of this job made.
+                let mut rest = [7_u8; 64];
+                rest[63] = victim as u8;
+                let _ = stream.write_all(&rest);
+            }
+            assert!(is_shut_out(stream), "garbage {at}");
+        }
+        assert!(silent.into_iter().all(is_shut_out));
+    }
+    for victim in 0..2 {
+        world.process_at_rank(victim).send(&2_u64);
+    }
+}
+
+/// The job goes on without those who could not be spawned.
+pub fn spawn_nobody() {
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let refused = world
+        .process_at_rank(0)
+        .spawn(&std::process::Command::new("true"), 1);
+    assert!(matches!(refused, Err(tercio::MpiError::Spawn(1, 1))));
+    world.barrier();
+}
