@@ -15,7 +15,10 @@ pub fn tests() -> Vec<Trial> {
         trial("order_holds_across_lanes_and_sockets", mixed),
         trial("order_holds_across_encrypted_sockets", sealed),
         trial("a_peer_may_connect_and_send_while_a_rank_computes", busy),
-        trial("strangers_cost_their_own_sockets_and_nothing_else", strangers),
+        trial(
+            "strangers_cost_their_own_sockets_and_nothing_else",
+            strangers,
+        ),
         trial("a_job_of_several_hosts_spawns_nobody", spawns),
     ]
 }
@@ -39,7 +42,11 @@ fn run(job: Job) {
 fn hosts(program: Program) -> Job {
     let agent = std::env::current_exe().unwrap();
     let there = || Reach::Command {
-        words: vec!["env".into(), "TERCIO_ROLE=agent".into(), agent.clone().into()],
+        words: vec![
+            "env".into(),
+            "TERCIO_ROLE=agent".into(),
+            agent.clone().into(),
+        ],
         push: false,
     };
     let host = |name: &str, reach, ranks: &[usize]| Host {

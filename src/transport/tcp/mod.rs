@@ -9,9 +9,13 @@ mod cipher;
 mod door;
 pub(crate) mod driver;
 pub(crate) mod frame;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod greeting;
 pub(crate) mod inbox;
 pub(crate) mod line;
 pub(crate) mod outbox;
 #[cfg(test)]
 mod simulator;
+#[cfg(all(test, not(miri)))]
+mod tests;
