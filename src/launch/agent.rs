@@ -388,6 +388,12 @@ impl Agent {
             )
         };
         self.note(text);
+        if self.secret.is_some() {
+            self.note(match self.job.encrypts() {
+                true => "ranks that share no memory are connected by TCP, encrypted".into(),
+                false => "ranks that share no memory are connected by TCP, which keeps strangers out but is not encrypted (--encrypt)".into(),
+            });
+        }
         self.note(format!(
             "job {}: guard {}, agent {}",
             self.name,

@@ -349,17 +349,22 @@ impl Job {
 
     /// Whether ranks of one host are to reach each other through sockets.
     pub(super) fn has_sockets(&self) -> bool {
-        let name = OsStr::new(identity::TRANSPORT);
-        let own = std::env::var_os(name);
-        let of = |program: &Program| {
+        self.tells(identity::TRANSPORT, |value| value == "tcp")
+    }
+
+    /// Whether what goes through sockets is encrypted.
+    pub(super) fn encrypts(&self) -> bool {
+        self.tells(identity::ENCRYPT, |value| value != "0")
+    }
+
+    /// Whether ranks of some program find such a value in this variable.
+    fn tells(&self, name: &str, such: impl Fn(&OsStr) -> bool) -> bool {
+        let inherited = std::env::var_os(name);
+        self.programs.iter().any(|program| {
             let given = program.env.iter().rev().find(|(given, _)| given == name);
-            given
-                .map(|(_, value)| value.clone())
-                .or_else(|| own.clone())
-        };
-        self.programs
-            .iter()
-            .any(|program| of(program).is_some_and(|value| value == "tcp"))
+            let value = given.map(|(_, value)| value).or(inherited.as_ref());
+            value.is_some_and(|value| such(value))
+        })
     }
 
     /// The number of ranks of all programs.
