@@ -107,13 +107,13 @@ pub fn mix() {
     let universe = tercio::initialize().unwrap();
     let world = universe.world();
     let (me, ranks) = (world.rank(), world.size());
-    let out: Vec<Vec<Vec<u64>>> = (0..ranks)
-        .map(|to| (0..MESSAGES).map(|n| payload(me, to, n)).collect())
+    let out: Vec<Vec<Vec<u64>>> = (0..MESSAGES)
+        .map(|number| (0..ranks).map(|to| payload(me, to, number)).collect())
         .collect();
     tercio::request::multiple_scope(ranks as usize * MESSAGES, |scope, sends| {
-        for number in 0..MESSAGES {
-            for to in 0..ranks {
-                let (to, data) = (world.process_at_rank(to), &out[to as usize][number][..]);
+        for (number, all) in out.iter().enumerate() {
+            for (to, data) in (0..).zip(all) {
+                let (to, data) = (world.process_at_rank(to), &data[..]);
                 let tag = number as i32;
                 sends.add(match number % 3 {
                     0 => to.immediate_synchronous_send_with_tag(scope, data, tag),
