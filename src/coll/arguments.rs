@@ -116,7 +116,7 @@ pub(super) fn check(call: &Call<'_>, c: &Communicator) -> Result<()> {
     }
 }
 
-fn check_parts(name: &str, parts: &[Part], bytes: usize, size: usize) -> Result<()> {
+pub(super) fn check_parts(name: &str, parts: &[Part], bytes: usize, size: usize) -> Result<()> {
     if parts.len() != size {
         return Err(Error::new(
             ErrorClass::Count,

@@ -1,4 +1,5 @@
 //! Collective calls: what a member says, what all must agree on, and which way a call goes.
+use super::between::Exchange;
 use super::communicator::Begun;
 use super::kernels::{self, Kernel};
 use super::schedules::{self, Plan};
@@ -490,27 +491,6 @@ pub(crate) fn run(engine: &Engine, c: &Communicator, call: Call<'_>, site: Site)
     }
 }
 
-/// The error of a collective that is not for two groups.
-#[cold]
-pub(super) fn between_groups(name: &str) -> Error {
-    Error::new(
-        ErrorClass::Comm,
-        format!(
-            "{name} was called on an inter-communicator, which has messages, barrier and merge; merge it into one communicator of both groups"
-        ),
-    )
-}
-
-/// Where `call` runs: between two groups a barrier is that of both as one.
-#[inline(always)]
-fn stage<'c>(c: &'c Communicator, call: &Call<'_>, kind: CollKind) -> Result<&'c Communicator> {
-    match c.union() {
-        None => Ok(c),
-        Some(union) if matches!(call, Call::Barrier) => Ok(union),
-        Some(_) => Err(between_groups(kind.name())),
-    }
-}
-
 /// As [`run`], under the name of another collective of which `call` is a step.
 #[inline(never)]
 pub(crate) fn run_as(
@@ -523,6 +503,21 @@ pub(crate) fn run_as(
     blocking(engine, c, call, kind, site).map_err(|e| e.at(site))
 }
 
+/// Between two groups: among both as one.
+#[cold]
+#[inline(never)]
+fn between(
+    engine: &Engine,
+    inter: &Communicator,
+    union: &Communicator,
+    call: Call<'_>,
+    kind: CollKind,
+    site: Site,
+) -> Result<()> {
+    let exchange = Exchange::new(&call, kind, inter, union)?;
+    run_as(engine, union, exchange.of(call), kind, site)
+}
+
 #[inline(always)]
 fn blocking(
     engine: &Engine,
@@ -531,7 +526,9 @@ fn blocking(
     kind: CollKind,
     site: Site,
 ) -> Result<()> {
-    let c = stage(c, &call, kind)?;
+    if let Some(union) = c.union() {
+        return between(engine, c, union, call, kind, site);
+    }
     let kernel = call.prepare(c)?;
     let _occupied = c.occupy(engine)?;
     engine.is_open(site)?;
@@ -584,10 +581,17 @@ pub(crate) fn start(
     site: Site,
 ) -> Result<RequestId> {
     let starting = || {
-        let c = stage(c, &call, call.kind())?;
+        let (kind, exchange) = (call.kind(), &mut Exchange::default());
+        let (c, call) = match c.union() {
+            None => (c, call),
+            Some(union) => {
+                *exchange = Exchange::new(&call, kind, c, union)?;
+                (&**union, exchange.of(call))
+            }
+        };
         let kernel = call.prepare(c)?;
         engine.is_open(site)?;
-        let begun = c.begin(call.signature(call.kind(), true, c.size()));
+        let begun = c.begin(call.signature(kind, true, c.size()));
         check::note(engine, c, &begun, site)?;
         let start = call.schedule(c, kernel, &begun)?;
         engine.start_schedule(c.comm(), start, site)

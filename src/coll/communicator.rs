@@ -391,7 +391,7 @@ pub(crate) fn form(
     site: Site,
 ) -> Result<Arc<Communicator>> {
     if parent.comm.is_inter() {
-        return Err(super::call::between_groups("split_by_subgroup").at(site));
+        return Err(super::between::between_groups("split_by_subgroup").at(site));
     }
     let all = Comm::new(
         FORMATION,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod between;
 mod call;
 mod cells;
 mod check;

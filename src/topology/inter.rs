@@ -14,7 +14,9 @@ use std::sync::Arc;
 /// ranks count; [`rank`](Communicator::rank) and [`size`](Communicator::size) are those of the own group.
 ///
 /// A group that spawned another has one with it ([`Root::spawn`](crate::collective::Root::spawn)), the spawned one has the other end
-/// ([`Communicator::parent`]). It has messages and a barrier; for other collectives [`merge`](Self::merge) it.
+/// ([`Communicator::parent`]). It has messages, a barrier, and the collectives `all_gather_into` and `all_to_all_into` with their `varcount` and
+/// `immediate_` forms, in which each process gives to the other group and gets from it, elements of one type; for other collectives
+/// [`merge`](Self::merge) it.
 ///
 /// ```no_run
 /// use tercio::{topology::MergeOrder, traits::*};

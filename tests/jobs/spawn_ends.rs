@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 use tercio::collective::SystemOperation;
+use tercio::datatype::{Partition, PartitionMut};
 use tercio::launch::Outcome;
 use tercio::topology::{Color, InterCommunicator, MergeOrder, SimpleCommunicator};
 use tercio::traits::*;
@@ -52,6 +53,10 @@ pub fn tests() -> Vec<Trial> {
                 said.contains("all members of a group must say the same"),
                 "{said}"
             );
+        }),
+        trial("spawn_groups_exchange_with_each_other", || {
+            well("exchange", 3, 3 + 2);
+            well("exchange", 1, 1 + 2);
         }),
         trial("spawn_inter_communicators_say_what_they_have_not", || {
             well("collectives", 2, 2 + 2);
@@ -191,6 +196,7 @@ fn parent(mode: &str, world: &SimpleCommunicator) {
             drop(spawn(1).merge(order));
         }
         "collectives" => collectives(world, &spawn(2)),
+        "exchange" => exchange(world, &spawn(2), 1),
         other => panic!("there is no mode {other}"),
     }
 }
@@ -236,6 +242,7 @@ fn born(mode: &str, world: &SimpleCommunicator, parent: &InterCommunicator) {
         "refusals" => parent.barrier(),
         "disagree" => drop(parent.merge(MergeOrder::High)),
         "collectives" => collectives(world, parent),
+        "exchange" => exchange(world, parent, 2),
         _ => {}
     }
 }
@@ -291,12 +298,10 @@ fn refusals(world: &SimpleCommunicator) {
 
 /// What an inter-communicator cannot do says so on all ranks, and harms nobody.
 fn collectives(world: &SimpleCommunicator, other: &InterCommunicator) {
-    let (mine, mut all) = ([1, 2], [0; 4]);
+    let (mine, mut all) = ([1, 2], [0; 2]);
     let op = SystemOperation::sum();
     let root = other.process_at_rank(0);
-    let calls: [&mut dyn FnMut(); 10] = [
-        &mut || other.all_gather_into(&mine, &mut all),
-        &mut || other.all_to_all_into(&mine, &mut [0; 2]),
+    let calls: [&mut dyn FnMut(); 8] = [
         &mut || other.all_reduce_into(&mine, &mut [0; 2], op),
         &mut || other.reduce_scatter_block_into(&mine, &mut 0, op),
         &mut || other.scan_into(&mine, &mut [0; 2], op),
@@ -315,7 +320,7 @@ fn collectives(world: &SimpleCommunicator, other: &InterCommunicator) {
     }
     let said = sentence(|| {
         tercio::request::scope(|scope| {
-            drop(other.immediate_all_gather_into(scope, &mine, &mut all));
+            drop(other.immediate_all_reduce_into(scope, &mine, &mut all, op));
         });
     });
     assert!(said.contains("inter-communicator"), "{said}");
@@ -323,4 +328,56 @@ fn collectives(world: &SimpleCommunicator, other: &InterCommunicator) {
     other.barrier();
     assert_eq!(sum(&other.merge(MergeOrder::Low)), 4);
     assert_eq!(sum(world), 2);
+}
+
+/// Each group gathers what the other one has, and both exchange; group 1 gives 3000 elements a rank, group 2 one.
+fn exchange(world: &SimpleCommunicator, other: &InterCommunicator, group: i32) {
+    let (rank, others) = (world.rank(), other.remote_size());
+    let len = |group: i32| if group == 1 { 3000 } else { 1 };
+    let of = |group: i32, rank: i32, to: i32| vec![group * 100 + rank * 10 + to; len(group)];
+    let mine = of(group, rank, 0);
+    let theirs: Vec<i32> = (0..others).flat_map(|r| of(3 - group, r, 0)).collect();
+    let for_each: Vec<i32> = (0..others).flat_map(|to| of(group, rank, to)).collect();
+    let for_me: Vec<i32> = (0..others).flat_map(|r| of(3 - group, r, rank)).collect();
+    let parts = |group: i32| -> (Vec<i32>, Vec<i32>) {
+        let len = len(group) as i32;
+        (
+            vec![len; others as usize],
+            (0..others).map(|r| r * len).collect(),
+        )
+    };
+    let ((give, give_at), (take, take_at)) = (parts(group), parts(3 - group));
+    let room = || vec![0; theirs.len()];
+    for _ in 0..3 {
+        let (mut all, mut swapped, mut varied, mut varied_swap) = (room(), room(), room(), room());
+        other.all_gather_into(&mine[..], &mut all[..]);
+        other.all_to_all_into(&for_each[..], &mut swapped[..]);
+        let send = Partition::new(&for_each[..], &give[..], &give_at[..]);
+        let mut recv = PartitionMut::new(&mut varied[..], &take[..], &take_at[..]);
+        other.all_gather_varcount_into(&mine[..], &mut recv);
+        let mut recv = PartitionMut::new(&mut varied_swap[..], &take[..], &take_at[..]);
+        other.all_to_all_varcount_into(&send, &mut recv);
+        assert!(all == theirs && varied == theirs);
+        assert!(swapped == for_me && varied_swap == for_me);
+        all.fill(0);
+        swapped.fill(0);
+        tercio::request::scope(|scope| {
+            let gather = other.immediate_all_gather_into(scope, &mine[..], &mut all[..]);
+            let swap = other.immediate_all_to_all_into(scope, &for_each[..], &mut swapped[..]);
+            swap.wait();
+            gather.wait();
+        });
+        assert!(all == theirs && swapped == for_me);
+        other.barrier();
+    }
+    // What does not fit is found before anything happens.
+    let said = sentence(|| {
+        let (counts, at) = (vec![0; others as usize + 1], vec![0; others as usize + 1]);
+        let mut recv = [0; 1];
+        let mut recv = PartitionMut::new(&mut recv, counts, at);
+        other.all_gather_varcount_into(&mine[..], &mut recv);
+    });
+    let words = format!("{} counts for {others} ranks", others + 1);
+    assert!(said.contains(&words), "{said}");
+    assert_eq!(sum(&other.merge(MergeOrder::Low)), world.size() + others);
 }
