@@ -9,18 +9,18 @@ use crate::model::error::Result;
 use crate::model::{Envelope, Status};
 use crate::transport::shm::Passage;
 use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
-use crate::transport::shm::stream::{StreamTx, chunk};
+use crate::transport::shm::stream::{LONG_RING, StreamRx, StreamTx, chunk};
 use crate::transport::shm::way::{Distance, Way};
 use std::time::Instant;
 
 /// Streams that are lent to messages which may not be matched for long; the others go to matched ones only.
 const SPECULATIVE: usize = STREAMS / 2;
 
-/// The first messages to a peer go through streams: those are slow as long as the system maps the ring's pages and it has not grown (a window of
-/// 64 KiB, where single copy had won over the first three: 7.0 us against 2.1).
-const WARM: u32 = 32;
+/// So many bytes to a peer go through streams first: those are slow as long as the ring has not grown and gone round once (64 KiB near: single
+/// copy, which takes 6.9 us, had won against the first messages, and streams take 2.7 later).
+const WARM: usize = 2 * LONG_RING;
 /// Then the sender offers its memory for three messages, alternating with streams, and after that it goes by the peer's answers.
-const TRIALS: u32 = WARM + 6;
+const TRIALS: u32 = 6;
 /// Shorter messages measure nothing.
 const TRIAL_BYTES: usize = 64 * 1024;
 
@@ -35,6 +35,9 @@ pub(super) enum Staging {
 /// What a sender knows of a receiver's wish to read its memory (`TERCIO_SINGLE_COPY=auto`). The choice is the receiver's, which measures.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wish {
+    /// Bytes of the messages before the trials.
+    streamed: usize,
+    /// Messages of the trials.
     offered: u32,
     wanted: bool,
 }
@@ -44,7 +47,7 @@ impl Wish {
     pub(super) fn told(&mut self, wanted: bool) {
         if self.wanted && !wanted {
             // It would like to compare again.
-            self.offered = WARM;
+            self.offered = 0;
         }
         self.wanted = wanted;
     }
@@ -58,10 +61,13 @@ impl State {
         let offer = match self.single_copy.mode() {
             SingleCopyMode::Off => false,
             SingleCopyMode::Force => true,
+            SingleCopyMode::Auto if wish.streamed < WARM => {
+                wish.streamed += span.len();
+                false
+            }
             SingleCopyMode::Auto if wish.offered < TRIALS && span.len() >= TRIAL_BYTES => {
                 wish.offered += 1;
-                // The streams first, then by turns.
-                wish.offered > WARM && wish.offered % 2 == 0
+                wish.offered % 2 == 0
             }
             SingleCopyMode::Auto => wish.wanted,
         };
@@ -150,6 +156,15 @@ impl State {
             }
         }
         Ok(Staging::Full)
+    }
+
+    /// The receiving end of a stream of `from`.
+    pub(super) fn incoming(&mut self, from: usize, passage: Passage) -> Result<StreamRx> {
+        let rx = StreamRx::new(&self.segment, self.places.index(from), passage)?;
+        if passage.long && !std::mem::replace(&mut self.links[from].has_long, true) {
+            self.segment.map_now(rx.ring());
+        }
+        Ok(rx)
     }
 
     /// Copies as much of a streaming send into its stream as there is room for.

@@ -6,7 +6,7 @@ use super::state::{State, corrupt};
 use super::{Peer, RecvSpan, RequestId, SendSpan};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Status, TypeCode};
-use crate::transport::shm::{Arrival, Passage, SlotHead, StreamRx};
+use crate::transport::shm::{Arrival, Passage, SlotHead};
 
 const NO_SUCH_STREAM: &str = "a stream that does not exist";
 
@@ -109,16 +109,12 @@ impl State {
         match offer.source {
             Source::Stream(passage) => {
                 // Even an unwanted payload is drained, so that the sender gets its stream back; what does not fit is thrown away.
-                receive.phase = RecvPhase::Streaming {
-                    rx: Box::new(StreamRx::new(
-                        &self.segment,
-                        self.places.index(from),
-                        passage,
-                    )?),
-                    got: 0,
-                };
                 if let Err(error) = checked {
                     receive.refused = Some(error.at(site));
+                }
+                let rx = Box::new(self.incoming(from, passage)?);
+                if let Some(receive) = self.requests.receive(id) {
+                    receive.phase = RecvPhase::Streaming { rx, got: 0 };
                 }
                 self.receiving.push(id);
                 self.pump_receive(id)?;
@@ -187,7 +183,7 @@ impl State {
         passage: Option<Passage>,
     ) -> Result<()> {
         let passage = passage.ok_or_else(|| corrupt(from, NO_SUCH_STREAM))?;
-        let rx = StreamRx::new(&self.segment, self.places.index(from), passage)?;
+        let rx = self.incoming(from, passage)?;
         let Some(receive) = self.awaiting(id, from) else {
             return Err(corrupt(
                 from,

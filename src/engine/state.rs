@@ -57,6 +57,8 @@ pub(super) struct Link {
     pub(super) ways: Ways,
     /// What this rank is to one that is reached through a socket; such a link has no lanes.
     pub(super) remote: Option<Box<Remote>>,
+    /// The peer's long ring is mapped here.
+    pub(super) has_long: bool,
 }
 
 impl Link {
@@ -168,6 +170,7 @@ impl State {
             dirty: false,
             wish: Default::default(),
             ways: Ways::default(),
+            has_long: false,
         });
         State {
             links: links.collect(),

@@ -1,6 +1,6 @@
 //! Memory without a name that several processes map (memfd_create(2), fcntl seals, fallocate(2), mmap(2)).
 use super::last_error;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -63,6 +63,11 @@ pub(crate) fn map_private(len: usize) -> io::Result<MmapRaw> {
         options.no_reserve_swap();
     }
     Ok(MmapRaw::from(options.map_anon()?))
+}
+
+/// Maps the pages of a range for writing now.
+pub(crate) fn populate(map: &MmapRaw, offset: usize, len: usize) -> io::Result<()> {
+    map.advise_range(Advice::PopulateWrite, offset, len)
 }
 
 /// Takes memory for `len` bytes at `offset` of `fd` now, so that touching them later cannot fail.

@@ -163,14 +163,14 @@ impl Cells {
     /// Takes memory for this member's buffers; before it first writes to one.
     pub(crate) fn reserve_buffers(&self) -> Result<()> {
         let start = self.segment.layout().cell_buffers(self.block, self.member);
-        self.segment.reserve(start, CELL_AREA - PAGE)
+        self.segment.reserve_mapped(start, CELL_AREA - PAGE)
     }
 
     /// Takes memory for this member's long area, once. `false`: there is none, or none to be had.
     pub(crate) fn reserve_long(&self) -> bool {
         self.long.is_some() && {
             let start = self.segment.layout().long_cells(self.block, self.member);
-            self.segment.reserve(start, LONG_CELLS).is_ok()
+            self.segment.reserve_mapped(start, LONG_CELLS).is_ok()
         }
     }
 

@@ -157,7 +157,7 @@ impl StreamTx {
     /// Opens stream `k` of `rank` (once) and takes its memory.
     pub(crate) fn open(segment: &Arc<Segment>, rank: usize, k: usize) -> Result<StreamTx> {
         let ring = if k == 0 { SHORT_RING } else { OTHER_RING };
-        segment.reserve(segment.layout().stream(rank, k), PAGE + ring)?;
+        segment.reserve_mapped(segment.layout().stream(rank, k), PAGE + ring)?;
         Ok(StreamTx {
             shared: Shared::new(segment, rank, k, ring),
             segment: segment.clone(),
@@ -185,7 +185,7 @@ impl StreamTx {
             return self.long;
         }
         let at = self.segment.layout().stream(self.rank, self.k);
-        if self.segment.reserve(at, PAGE + LONG_RING).is_err() {
+        if self.segment.reserve_mapped(at, PAGE + LONG_RING).is_err() {
             return false;
         }
         self.shared = Shared::new(&self.segment, self.rank, self.k, LONG_RING);
@@ -330,6 +330,7 @@ impl StreamTx {
 /// The receiving end, for one message.
 pub(crate) struct StreamRx {
     shared: Shared,
+    ring: core::ops::Range<usize>,
     tail: usize,
     cursor: u64,
 }
@@ -340,11 +341,18 @@ impl StreamRx {
         if src >= segment.ranks() {
             return Err(corrupt("a message names a rank that does not exist"));
         }
+        let ring = segment.layout().stream(src, passage.stream) + PAGE;
         Ok(StreamRx {
             shared: Shared::new(segment, src, passage.stream, passage.ring()),
+            ring: ring..ring + passage.ring(),
             tail: passage.tail,
             cursor: passage.start,
         })
+    }
+
+    /// Where the ring is in the segment.
+    pub(crate) fn ring(&self) -> core::ops::Range<usize> {
+        self.ring.clone()
     }
 
     /// The published piece that comes next: contiguous, perhaps empty, at most `due` bytes; what lies behind is another message's.

@@ -23,7 +23,7 @@ pub(crate) enum Distance {
     Far,
 }
 
-/// One message of so many compares the ways: not the first ones, whose chunks wait for the system to map the ring's pages.
+/// One message of so many compares the ways: not the first ones, with cold caches.
 const EVERY: u32 = 64;
 const FIRST_COMPARED: u32 = 8;
 /// What the sender spends on a chunk tells near from far: through takes 1.5 to 4.6 times as long as around between near cores, where the reader
@@ -100,7 +100,11 @@ impl Ways {
         let cost = time.as_nanos() as f32 / (bytes as f32 / 1024.0);
         match way {
             Way::Around => {
-                self.around = cost;
+                // Once only: a preemption that made this one slow must not make the other way look fast for long.
+                self.around = match self.around {
+                    0.0 => cost,
+                    before => cost.min(2.0 * before),
+                };
                 self.judge(self.trial);
             }
             Way::Through if self.messages % EVERY == FIRST_COMPARED && self.trial.is_infinite() => {
