@@ -1,6 +1,7 @@
 //! Which limit stands beside which row: the least that two cores and their memory need for the same movement of bytes.
 use super::op::Op;
 use super::probe::{Probe, Shape};
+use super::wire::Wire;
 
 /// Messages below this travel in slots with a flag; from here on through a ring, in chunks.
 const RINGED: usize = 4096;
@@ -110,6 +111,25 @@ impl Limit {
                     self.shape = shape;
                 }
             }
+        }
+    }
+
+    /// Finds how many bytes under way are best for this size on a raw connection. Both sides call it.
+    pub fn choose_bound(&self, wire: &mut Wire) {
+        wire.choose_bound(|wire| self.raw(wire, 1 << 20));
+    }
+
+    /// The limit of sockets in ns, measured now. Both sides call it.
+    pub fn measure_wire(&self, wire: &mut Wire) -> f64 {
+        self.raw(wire, 4 << 20) * self.times
+    }
+
+    fn raw(&self, wire: &mut Wire, bytes: usize) -> f64 {
+        match self.movement {
+            Movement::Message(n) => wire.latency(n, (bytes / n.max(1)).clamp(2, 200)),
+            Movement::Stream(n) => wire.stream(n, (bytes / n.max(1)).clamp(8, 20_000)),
+            // Ranks that outnumber the cores have none: a raw connection says nothing of their turns.
+            Movement::Turns { .. } => 0.0,
         }
     }
 

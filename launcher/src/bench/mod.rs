@@ -1,7 +1,7 @@
 //! `tercio bench`: how fast the lanes and the collectives are here, each figure beside the limit probed in the same second.
 //!
 //! The launcher starts itself as the ranks of a job; `rank` is what they do, `op` the loops through the public interface,
-//! `probe` the limits of the machine without anything of the library, `limit` which limit belongs to which row, `report`
+//! `probe` the limits of the machine without anything of the library, `wire` that of its sockets, `limit` which limit belongs to which row, `report`
 //! the table and the JSON, `start` the row of starting and ending jobs, `check` the comparison of the probes with C.
 
 mod check;
@@ -11,6 +11,7 @@ mod probe;
 mod rank;
 mod report;
 mod start;
+mod wire;
 
 use clap::ValueEnum;
 use op::Op;
@@ -36,6 +37,9 @@ pub struct Args {
     /// Write the send buffer before each iteration: a buffer that never changes flatters shared memory.
     #[arg(long)]
     rewrite: bool,
+    /// Through memory, or through sockets beside a raw connection of the same two processes.
+    #[arg(long, value_name = "shm|tcp", value_parser = ["shm", "tcp"], default_value = "shm")]
+    transport: String,
     /// Print one line of JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -86,7 +90,10 @@ pub fn main(args: Args) -> i32 {
 
 /// The program of a benchmark's ranks: this launcher once more.
 fn ranks_program(args: &Args) -> std::io::Result<Program> {
-    Ok(Program::new(std::env::current_exe()?, args.ranks).args(args.words()))
+    let transport = if args.sockets() { "tcp" } else { "auto" };
+    Ok(Program::new(std::env::current_exe()?, args.ranks)
+        .args(args.words())
+        .env("TERCIO_TRANSPORT", transport))
 }
 
 /// Shows what went wrong, if anything; the exit code.
@@ -106,6 +113,10 @@ fn finish(outcome: Result<tercio::launch::Outcome, tercio::launch::Error>) -> i3
 }
 
 impl Args {
+    fn sockets(&self) -> bool {
+        self.transport == "tcp"
+    }
+
     fn op_name(&self) -> String {
         let value = self.op.and_then(|op| op.to_possible_value());
         value.map_or(String::new(), |value| value.get_name().to_owned())
@@ -124,6 +135,7 @@ impl Args {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut words: Vec<String> = vec!["bench".into(), format!("--as-rank={cores}")];
         words.extend(self.op.map(|_| self.op_name()));
+        words.push(format!("--transport={}", self.transport));
         words.extend(self.iters.map(|iters| format!("--iters={iters}")));
         if !self.sizes.is_empty() {
             let sizes: Vec<String> = self.sizes.iter().map(usize::to_string).collect();

@@ -4,6 +4,7 @@ use super::limit::{Limit, limit};
 use super::op::{Op, Work};
 use super::probe::{Probe, now};
 use super::report::{self, Machine, Placement, Row, percentile};
+use super::wire::Wire;
 use super::{Args, check};
 use tercio::collective::SystemOperation;
 use tercio::topology::SimpleCommunicator;
@@ -39,12 +40,16 @@ pub fn main(args: &Args, cores: usize) -> i32 {
             .as_mut()
             .map_or(0.0, |probe| f64::from(probe.two_cores())),
     ) != 0.0;
-    let machine = machine(probe.as_mut().filter(|_| two_cores));
+    let machine = Machine {
+        sockets: args.sockets(),
+        ..machine(probe.as_mut().filter(|_| two_cores))
+    };
     let ranks = world.size() as usize;
     let name = args.op_name();
     if world.rank() == 0 && !args.json {
         println!("{}", report::heading(&name, ranks, &machine));
     }
+    let mut wire = args.sockets().then(|| Wire::connect(&world)).flatten();
     let mut rows = Vec::new();
     for bytes in args.sizes_of(op) {
         let bytes = op.rounded(bytes);
@@ -56,7 +61,7 @@ pub fn main(args: &Args, cores: usize) -> i32 {
             limit: limit(op, bytes, ranks, cores, args.rewrite),
             two_cores,
         }
-        .row(probe.as_mut(), args);
+        .row(probe.as_mut(), wire.as_mut(), args);
         if world.rank() == 0 && !args.json {
             println!("{}", report::line(&row));
         }
@@ -111,6 +116,7 @@ fn machine(probe: Option<&mut Probe>) -> Machine {
             core_to_core_ns: percentile(&mut lines, 0.5),
             memcpy_gbps: percentile(&mut copies, 0.5),
             wake_ns: Some(probe.wake(20, 300_000)),
+            sockets: false,
         }
     })
 }
@@ -134,14 +140,22 @@ struct Sample {
 }
 
 impl Measurement<'_> {
-    fn row(mut self, mut probe: Option<&mut Probe>, args: &Args) -> Row {
+    fn row(
+        mut self,
+        mut probe: Option<&mut Probe>,
+        mut wire: Option<&mut Wire>,
+        args: &Args,
+    ) -> Row {
         let mut work = Work::new(self.world, self.op, self.bytes, args.rewrite);
         let steps = self.steps(&mut work, args.iters);
         if let Some(probe) = probe.as_deref_mut().filter(|_| self.two_cores) {
-            probe.apart(|probe| self.limit.choose_shape(probe));
+            match wire.as_deref_mut() {
+                Some(wire) => probe.apart(|_| self.limit.choose_bound(wire)),
+                None => probe.apart(|probe| self.limit.choose_shape(probe)),
+            }
         }
         let samples: Vec<Sample> = (0..SAMPLES)
-            .map(|_| self.sample(&mut work, probe.as_deref_mut(), steps))
+            .map(|_| self.sample(&mut work, probe.as_deref_mut(), wire.as_deref_mut(), steps))
             .collect();
         self.summary(samples)
     }
@@ -177,7 +191,13 @@ impl Measurement<'_> {
         sum / f64::from(self.world.size())
     }
 
-    fn sample(&self, work: &mut Work, mut probe: Option<&mut Probe>, steps: usize) -> Sample {
+    fn sample(
+        &self,
+        work: &mut Work,
+        mut probe: Option<&mut Probe>,
+        mut wire: Option<&mut Wire>,
+        steps: usize,
+    ) -> Sample {
         let two_cores = self.two_cores;
         let distance = |probe: &mut Option<&mut Probe>| match probe {
             Some(probe) if two_cores => probe.apart(|probe| probe.slot_latency(8, 300)),
@@ -193,13 +213,15 @@ impl Measurement<'_> {
             })
             .collect();
         self.world.barrier();
-        let limit = probe
-            .as_deref_mut()
-            .map_or(0.0, |probe| match self.limit.movement {
-                super::limit::Movement::Turns { .. } => self.limit.measure(probe),
+        let limit = probe.as_deref_mut().map_or(0.0, |probe| {
+            match (self.limit.movement, wire.as_deref_mut()) {
+                (_, Some(wire)) if two_cores => probe.apart(|_| self.limit.measure_wire(wire)),
+                (_, Some(_)) => 0.0,
+                (super::limit::Movement::Turns { .. }, None) => self.limit.measure(probe),
                 _ if two_cores => probe.apart(|probe| self.limit.measure(probe)),
                 _ => 0.0,
-            });
+            }
+        });
         let after = distance(&mut probe);
         Sample {
             each,

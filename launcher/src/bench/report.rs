@@ -7,6 +7,8 @@ pub struct Machine {
     pub core_to_core_ns: Option<f64>,
     pub memcpy_gbps: Option<f64>,
     pub wake_ns: Option<f64>,
+    /// Messages went through sockets, not through memory.
+    pub sockets: bool,
 }
 
 /// Where the two cores sat while a row was measured.
@@ -79,7 +81,7 @@ pub fn json(op: &str, ranks: usize, machine: &Machine, rows: &[Row]) -> String {
     serde_json::json!({
         "op": op,
         "ranks": ranks,
-        "transport": "shm",
+        "transport": if machine.sockets { "tcp" } else { "shm" },
         "probe": {
             "core_to_core_ns": rounded(machine.core_to_core_ns),
             "memcpy_gbps": rounded(machine.memcpy_gbps),
@@ -99,7 +101,12 @@ fn rounded(value: Option<f64>) -> Option<f64> {
 
 /// The lines above the table.
 pub fn heading(op: &str, ranks: usize, machine: &Machine) -> String {
-    let mut text = format!("# {op}, {ranks} ranks, shared memory");
+    let way = if machine.sockets {
+        "sockets"
+    } else {
+        "shared memory"
+    };
+    let mut text = format!("# {op}, {ranks} ranks, {way}");
     if let Some(ns) = machine.core_to_core_ns {
         let _ = write!(text, "; core to core {}", time(ns));
     }
@@ -166,6 +173,7 @@ mod tests {
             core_to_core_ns: Some(61.0),
             memcpy_gbps: None,
             wake_ns: Some(26_000.0),
+            sockets: false,
         };
         let latency = Row {
             bytes: Some(8),
