@@ -195,7 +195,7 @@ impl Measurement<'_> {
         &self,
         work: &mut Work,
         mut probe: Option<&mut Probe>,
-        mut wire: Option<&mut Wire>,
+        wire: Option<&mut Wire>,
         steps: usize,
     ) -> Sample {
         let two_cores = self.two_cores;
@@ -213,15 +213,15 @@ impl Measurement<'_> {
             })
             .collect();
         self.world.barrier();
-        let limit = probe.as_deref_mut().map_or(0.0, |probe| {
-            match (self.limit.movement, wire.as_deref_mut()) {
+        let limit = probe
+            .as_deref_mut()
+            .map_or(0.0, |probe| match (self.limit.movement, wire) {
                 (_, Some(wire)) if two_cores => probe.apart(|_| self.limit.measure_wire(wire)),
                 (_, Some(_)) => 0.0,
                 (super::limit::Movement::Turns { .. }, None) => self.limit.measure(probe),
                 _ if two_cores => probe.apart(|probe| self.limit.measure(probe)),
                 _ => 0.0,
-            }
-        });
+            });
         let after = distance(&mut probe);
         Sample {
             each,
