@@ -46,7 +46,7 @@ pub(super) fn attempt<T>(
 
 impl Asked<'_> {
     /// Makes the collective call, and returns when this process's part is done.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run(&self, call: Call<'_>) -> Result<(), Error> {
         let instance = self.shared.instance();
         let _entry = instance.admit()?;
@@ -65,16 +65,19 @@ impl Asked<'_> {
     }
 
     /// The root, for the root's form of a call.
+    #[inline]
     pub(super) fn at_root(&self) -> Result<usize, Error> {
         at_root(self.shared, self.root()?, self.call)
     }
 
     /// The root, for the form of a call that the others make.
+    #[inline]
     pub(super) fn not_at_root(&self) -> Result<usize, Error> {
         not_at_root(self.shared, self.root()?, self.call)
     }
 
     /// The root.
+    #[inline]
     pub(super) fn root(&self) -> Result<usize, Error> {
         let (root, size) = (self.root.unwrap_or(-1), self.size());
         match usize::try_from(root) {
@@ -105,6 +108,7 @@ pub(super) fn at_root(shared: &Shared, root: usize, call: &str) -> Result<usize,
 }
 
 /// The root, which is not to be the calling process.
+#[inline]
 pub(super) fn not_at_root(shared: &Shared, root: usize, call: &str) -> Result<usize, Error> {
     match shared.coll().rank() {
         me if me != root => Ok(root),
@@ -262,22 +266,26 @@ pub(super) struct Reduction<R> {
 ///
 /// # Safety
 /// As for [`send_even`].
-#[inline]
+#[inline(always)]
 #[track_caller]
 pub(super) unsafe fn contribution<S: ?Sized + Buffer>(
     call: &str,
     send: &S,
     op: &impl Operation,
 ) -> Result<Reduction<()>, Error> {
-    let kind = span::kind(send);
-    let op = ending_in_panic(prepare(op, call, &kind)?);
-    // SAFETY: by the contract of this function.
-    let send = unsafe { span::send(send) };
+    let (count, from) = (send.elements(), send.pointer().cast());
+    let (element, op) = match (span::kind(send), predefined(op)) {
+        (Kind::Basic(basic), Some(op)) if op.defined_for(basic) => {
+            (coll::Element::of(basic), Op::Predefined(op))
+        }
+        (kind, _) => (element(&kind), ending_in_panic(prepare(op, call, &kind)?)),
+    };
     Ok(Reduction {
-        send,
+        // SAFETY: by the contract of this function.
+        send: unsafe { span::kind(send).send(from, count) },
         recv: (),
         op,
-        element: element(&kind),
+        element,
         converted: None,
     })
 }

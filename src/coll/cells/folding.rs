@@ -173,7 +173,7 @@ pub(in crate::coll) fn reduce(
         let Some(recv) = recv else {
             if inline {
                 run.claim_line(&step)?;
-                run.announce(&step, step.first, &words_of(send, 0, bytes));
+                run.announce_and_go_on(&step, &words_of(send, 0, bytes));
             } else {
                 let slots = run.claim_slots(&step, len)?;
                 run.write(len, || send.pack_to(at, &slots.part(0, len)));
@@ -410,7 +410,7 @@ fn prefix(
     let inline = bytes <= INLINE;
     if inline {
         run.claim_line(&step)?;
-        run.announce(&step, step.first, &words_of(send, 0, bytes));
+        run.announce_and_go_on(&step, &words_of(send, 0, bytes));
     } else {
         send.pack_to(0, &run.claim_slots(&step, bytes)?.part(0, bytes));
         run.announce_slots(&step, step.first);

@@ -25,7 +25,7 @@ pub(in crate::coll) fn broadcast(run: &Run<'_>, root: usize, span: &RecvSpan) ->
         if is_root {
             run.claim_line(&step)?;
             let words = words_of(&span.source(), 0, bytes);
-            run.announce(&step, step.first, &words);
+            run.announce_and_go_on(&step, &words);
         } else {
             run.wait(root, &step, true)?;
             span.fill_at(0, &run.words(root, &step)[..bytes]);
@@ -91,7 +91,7 @@ pub(in crate::coll) fn gather(
         let Some(recv) = recv else {
             if inline {
                 run.claim_line(&step)?;
-                run.announce(&step, step.first, &words_of(send, 0, bytes));
+                run.announce_and_go_on(&step, &words_of(send, 0, bytes));
             } else {
                 let slots = run.claim_slots(&step, len)?;
                 run.write(len, || send.pack_to(at, &slots.part(0, len)));

@@ -199,6 +199,14 @@ impl Cells {
         copy::prefetch(core::ptr::from_ref(self.line(member, round)).cast());
     }
 
+    /// Asks for this member's line of a round that it will announce soon without waiting for anybody: stores wait in order for a line that
+    /// others have read, and what a call stores in between fills the store buffer.
+    #[inline(always)]
+    pub(crate) fn prefetch_own(&self, round: u64) {
+        let line = core::ptr::from_ref(self.line(self.member, round));
+        copy::prefetch_to_write(line.cast());
+    }
+
     /// Where the round word of that line is in the segment.
     #[inline]
     pub(crate) fn line_at(&self, member: usize, round: u64) -> usize {

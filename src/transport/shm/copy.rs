@@ -80,6 +80,19 @@ pub(super) fn prefetch(ptr: *const u8) {
     let _ = ptr;
 }
 
+/// Asks for the line at `ptr`, which may lie anywhere, to be this core's own: it is going to be written.
+#[inline(always)]
+pub(super) fn prefetch_to_write(ptr: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch is a hint, touches no architectural state and cannot fault; processors that do not know it take it for nothing.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) ptr, options(nostack, preserves_flags, readonly));
+    }
+    // Nothing to ask with elsewhere that was measured.
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = ptr;
+}
+
 /// Copies `len` bytes, of which there are mostly 8: these without a call to memcpy.
 ///
 /// # Safety
