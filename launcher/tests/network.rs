@@ -204,11 +204,18 @@ fn ranks_run_on_every_host() {
         "echo $TERCIO_RANK $(hostname)",
     ];
     let began = Instant::now();
+    let logins = [2, 3, 4].map(|n| {
+        let host = format!("node{n}");
+        let mut ssh = Command::new(variable("TERCIO_TEST_SSH"));
+        ssh.args(["-o", "BatchMode=yes", &host, "true"]).spawn()
+    });
+    for login in logins {
+        assert!(login.expect("ssh").wait().expect("an end").success());
+    }
+    println!("three logins alone take {:?}", began.elapsed());
+    let began = Instant::now();
     let (code, out, err) = run(&mut tercio(&words));
-    println!(
-        "8 ranks on 4 hosts started and ended in {:?}",
-        began.elapsed()
-    );
+    println!("8 ranks on 4 hosts start and end in {:?}", began.elapsed());
     assert_eq!((code, err.as_str()), (0, ""));
     let expected: Vec<_> = (0..8)
         .map(|rank| format!("{rank} node{}", rank / 2 + 1))
