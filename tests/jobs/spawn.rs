@@ -431,7 +431,10 @@ fn fail() {
             verdict.contains("rank 3 of 4") && verdict.contains(said),
             "{verdict}"
         );
-        assert!(verdict.contains("ended too  rank"), "{verdict}");
+        // After a panic or an abort the others may have seen the word for it, and left, before the agent looks.
+        if matches!(how, "exit" | "signal") {
+            assert!(verdict.contains("ended too  rank"), "{verdict}");
+        }
     }
 }
 

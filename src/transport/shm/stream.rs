@@ -248,10 +248,12 @@ impl StreamTx {
             begin: self.head,
             end: None,
         });
-        // Relaxed, both: the RTS that tells the passage is published after this, by a Release store in the lane; and the message that had this
-        // tail before has been consumed, so that its receiver writes there no more.
+        // Relaxed: the RTS that tells the passage is published after this, by a Release store in the lane; and the message that had this tail
+        // before has been consumed, so that its receiver writes there no more.
         self.shared.tail(tail).store(self.head, Relaxed);
-        self.shared.head().store(self.head, Relaxed);
+        // Release: pairs with the Acquire in `StreamRx::available`, where the message before may be under way still, and takes its last bytes for
+        // published on the strength of this.
+        self.shared.head().store(self.head, Release);
         Passage {
             stream: self.k,
             tail,
