@@ -6,6 +6,7 @@ mod cargo;
 mod doctor;
 mod environment;
 mod hosts;
+mod mpiexec;
 mod options;
 mod plan;
 mod run;

@@ -31,6 +31,9 @@ pub(crate) struct Plan {
     pub dry_run: bool,
     /// Which rank runs on which host; `None` if all are on this one.
     pub hosts: Option<Hosts>,
+    /// Whether the site's launcher starts the ranks, and which one if it was named.
+    pub by_mpi: bool,
+    pub mpiexec: Option<OsString>,
     pub rsh_agent: String,
     pub push: bool,
     pub start_timeout: Option<Duration>,
@@ -87,6 +90,8 @@ impl Plan {
             universe: None,
             dry_run: false,
             hosts: None,
+            by_mpi: false,
+            mpiexec: None,
             rsh_agent: "ssh".into(),
             push: false,
             start_timeout: None,
@@ -164,6 +169,11 @@ impl Plan {
         }
     }
 
+    /// Usable cores of this host.
+    pub(crate) fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// All ranks of the job.
     pub(crate) fn ranks(&self) -> usize {
         self.programs.iter().map(|program| program.ranks).sum()
@@ -173,6 +183,8 @@ impl Plan {
     fn settle(&mut self, options: &Options) {
         let job = &options.job;
         self.tag |= job.tag;
+        self.by_mpi |= job.transport.is_some_and(|name| name.starts_with("mpi"));
+        self.mpiexec = job.mpiexec.clone().or(self.mpiexec.take());
         self.verbose |= job.verbose;
         self.foreign_names |= job.foreign_names;
         self.dry_run |= job.dry_run;
@@ -205,7 +217,12 @@ impl Plan {
     ) -> Result<Program, Sentence> {
         let number = self.programs.len() + 1;
         let mut words = options.words.into_iter();
-        let what = match Target::from_options(options.build)? {
+        let mut build = options.build;
+        let built = build.example.is_some() || build.bin.is_some() || build.package.is_some();
+        if self.by_mpi && built && build.features.is_empty() {
+            build.features.push("tercio/system-mpi".into());
+        }
+        let what = match Target::from_options(build)? {
             Some(target) => What::Target(target),
             None => match words.next() {
                 Some(command) if command.is_empty() => {
@@ -443,7 +460,7 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 /// A word as a shell would have to be given it.
-fn quoted(word: &OsStr) -> String {
+pub(crate) fn quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

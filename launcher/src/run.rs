@@ -12,6 +12,7 @@ use tercio::launch::{Bind, Host, Job, Outcome, Output, Program, Stdin};
 use crate::environment;
 use crate::hosts::place::Hosts;
 use crate::hosts::reach::Way;
+use crate::mpiexec;
 use crate::options::{self, Binding, Input, Reading};
 use crate::plan::{Plan, Surroundings, What};
 use crate::sentence::Sentence;
@@ -48,6 +49,9 @@ fn read_and_run(words: Vec<OsString>) -> Result<i32, Sentence> {
     };
     for remark in &plan.remarks {
         eprintln!("tercio: {remark}");
+    }
+    if plan.by_mpi {
+        return mpiexec::run(&plan);
     }
     if plan.dry_run {
         print(&plan.to_string());

@@ -33,7 +33,7 @@ mod state;
 pub(crate) use comm::Comm;
 pub(crate) use limit::{Limit, is_late};
 pub(crate) use places::Places;
-pub(crate) use remote::Sockets;
+pub(crate) use remote::{Mpi, Sockets};
 pub(crate) use settings::Settings;
 pub(crate) use span::{RecvSpan, SendSpan};
 
@@ -143,6 +143,12 @@ pub(crate) struct StartSchedule {
     pub(crate) sequence: u64,
 }
 
+/// By what ranks are reached that share no memory.
+pub(crate) enum Carrier {
+    Sockets(Box<Sockets>),
+    Mpi(Box<Mpi>),
+}
+
 /// The engine of one rank.
 pub(crate) struct Engine {
     segment: Arc<Segment>,
@@ -173,11 +179,17 @@ impl Engine {
         segment: Arc<Segment>,
         places: Places,
         settings: Settings,
-        sockets: Option<Sockets>,
+        carrier: Option<Carrier>,
     ) -> Result<Engine> {
         let places = Arc::new(places);
         let (rank, local) = (places.rank(), places.local());
-        let epoll = sockets.as_ref().map(Sockets::epoll);
+        let (sockets, mpi) = match carrier {
+            None => (None, None),
+            Some(Carrier::Sockets(sockets)) => (Some(sockets), None),
+            Some(Carrier::Mpi(mpi)) => (None, Some(mpi)),
+        };
+        let epoll = sockets.as_ref().map(|sockets| sockets.epoll());
+        let nap = mpi.as_ref().and_then(|mpi| mpi.nap());
         let waiter = Waiter::among(
             &segment,
             places.indices(),
@@ -185,10 +197,14 @@ impl Engine {
             settings.wait,
             settings.spread,
             epoll,
+            nap,
         );
         let waiter = Arc::new(waiter);
         let mut state = State::new(segment.clone(), places.clone(), waiter.clone(), settings);
-        state.net = sockets.map(Box::new);
+        state.net = sockets;
+        if let Some(mpi) = mpi {
+            state.join_mpi(mpi);
+        }
         let control = segment.control();
         control.set_state(local, RankState::Active);
         let last_call = Word::at64(&segment, control.last_call_word(local));

@@ -99,7 +99,7 @@ impl Places {
     }
 
     /// Whether any rank is.
-    pub(super) fn any_remote(&self) -> bool {
+    pub(crate) fn any_remote(&self) -> bool {
         !self.remote.is_empty()
     }
 

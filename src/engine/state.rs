@@ -5,7 +5,7 @@ use super::places::Places;
 use super::protocol::{
     self, CONTROL, CREDIT, CTS, DATA, DONE, EAGER, EAGER_COST, INLINE, RTS, STREAM,
 };
-use super::remote::{Remote, Sockets};
+use super::remote::{Mpi, Remote, Sockets};
 use super::requests::{RecvPhase, Requests, SendPhase, Senders, State as Request};
 use super::sites::Sites;
 use super::{RequestId, SendMode, Settings, ThreadLevel};
@@ -107,6 +107,10 @@ pub(super) struct State {
     pub(super) links: Vec<Link>,
     /// In jobs with sockets.
     pub(super) net: Option<Box<Sockets>>,
+    /// In jobs whose hosts are connected by the system's MPI.
+    pub(super) mpi: Option<Box<Mpi>>,
+    /// The same where all ranks share memory: it is only left at the end.
+    pub(super) parked_mpi: Option<Box<Mpi>>,
     pub(super) contexts: Contexts,
     pub(super) requests: Requests,
     pub(super) sites: Sites,
@@ -176,6 +180,8 @@ impl State {
             links: links.collect(),
             rank: places.rank(),
             net: None,
+            mpi: None,
+            parked_mpi: None,
             waiter,
             single_copy: SingleCopy::new(settings.single_copy, ranks),
             threads: settings.level == ThreadLevel::Multiple,
@@ -291,6 +297,9 @@ impl State {
         }
         if self.net.is_some() {
             any |= self.progress_net()?;
+        }
+        if self.mpi.is_some() {
+            any |= self.progress_mpi()?;
         }
         if !self.runs.is_empty() {
             any |= self.advance_runs()?;

@@ -3,6 +3,7 @@
 mod buffered;
 pub(crate) mod instance;
 pub(crate) mod process;
+pub(crate) mod site_mpi;
 pub(crate) mod sockets;
 
 use crate::engine::ThreadLevel;

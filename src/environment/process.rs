@@ -1,8 +1,8 @@
 //! The one instance that a process has, and where calls without a communicator find theirs.
 use super::instance::{Home, Instance};
-use super::sockets;
+use super::{site_mpi, sockets};
 use crate::coll;
-use crate::engine::{Engine, Settings, ThreadLevel};
+use crate::engine::{Carrier, Engine, Settings, ThreadLevel};
 use crate::job::Membership;
 use crate::job::identity::Birth;
 use crate::job::tasks::Task;
@@ -109,19 +109,39 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
     }
     let join = || {
         let variable = |name: &str| std::env::var(name).ok();
-        let membership = Arc::new(match Task::find(variable) {
-            Some(task) => task.join(attend::start)?,
-            None => Membership::join()?,
-        });
+        let (membership, mpi) = match site_mpi::Use::read(variable) {
+            Some(which) => {
+                let (membership, joined) = site_mpi::join(which, level, variable)?;
+                (membership, Some(joined))
+            }
+            None => match Task::find(variable) {
+                Some(task) => (task.join(attend::start)?, None),
+                None => (Membership::join()?, None),
+            },
+        };
+        let membership = Arc::new(membership);
         membership.note_panics();
+        let level = mpi.as_ref().map_or(level, |mpi| mpi.level);
         let settings = Settings::from_variables(level, variable)?;
         let segment = membership.segment().clone();
-        let wishes = sockets::Wishes::read(variable)?;
-        sockets::take_bells(&segment, variable)?;
-        let exchange = || membership.exchange_and_secret();
-        let (places, sockets) =
-            sockets::open(&segment, membership.rank(), &wishes, &settings, exchange)?;
-        let engine = Engine::among(segment, places, settings, sockets)?;
+        let rank = membership.rank();
+        let (places, carrier) = match mpi {
+            Some(joined) => {
+                let (places, carrier) = joined.open(&segment, rank);
+                (places, Some(carrier))
+            }
+            None => {
+                let wishes = sockets::Wishes::read(variable)?;
+                sockets::take_bells(&segment, variable)?;
+                let exchange = || membership.exchange_and_secret();
+                let opened = sockets::open(&segment, rank, &wishes, &settings, exchange)?;
+                (
+                    opened.0,
+                    opened.1.map(|sockets| Carrier::Sockets(Box::new(sockets))),
+                )
+            }
+        };
+        let engine = Engine::among(segment, places, settings, carrier)?;
         let home = Home::Process(membership.clone());
         Rank::new(engine, home, membership.world(), membership.birth())
     };

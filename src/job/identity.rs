@@ -193,6 +193,16 @@ fn foreign_launcher(
     }
 }
 
+/// How many tasks the launcher of another make started, if this process is one of several.
+pub(crate) fn foreign_size(lookup: impl Fn(&str) -> Option<String>) -> Option<usize> {
+    foreign_launcher(&lookup)?;
+    let number = |name: &str| lookup(name)?.parse::<usize>().ok();
+    let names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+    names
+        .into_iter()
+        .find_map(|name| number(name).filter(|n| *n > 1))
+}
+
 pub(super) fn join(text: String) -> Error {
     Error::new(ErrorClass::Join, text)
 }

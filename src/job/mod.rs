@@ -2,6 +2,7 @@
 
 pub(crate) mod bytes;
 pub(crate) mod claim;
+pub(crate) mod collected;
 pub(crate) mod control;
 pub(crate) mod directory;
 pub(crate) mod exchange;

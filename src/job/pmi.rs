@@ -1,6 +1,7 @@
 //! A client of the process manager interface PMI-1, by which mpiexec of the MPICH family and srun tell their tasks who they are and let
 //! them publish short texts for each other. Lines of `name=value` words over a descriptor, one answer for each request.
 use super::identity::join;
+use super::tasks::Wire;
 use crate::model::error::Result;
 use crate::sys::fd;
 use std::fs::File;
@@ -49,26 +50,6 @@ impl<S: Read + Write> Pmi<S> {
         Ok(pmi)
     }
 
-    /// Publishes `text`, without spaces, under `key`.
-    pub(super) fn put(&mut self, key: &str, text: &str) -> Result<()> {
-        let line = format!("cmd=put kvsname={} key={key} value={text}", self.space);
-        self.ask(&line, "put_result").map(drop)
-    }
-
-    /// Waits until every task has come here. What each put before is there for all after it.
-    pub(super) fn fence(&mut self) -> Result<()> {
-        self.ask("cmd=barrier_in", "barrier_out").map(drop)
-    }
-
-    /// What was published under `key`.
-    pub(super) fn get(&mut self, key: &str) -> Result<String> {
-        let line = format!("cmd=get kvsname={} key={key}", self.space);
-        let answer = self.ask(&line, "get_result")?;
-        value(&answer, "value")
-            .map(str::to_owned)
-            .ok_or_else(|| strange(&line, &answer))
-    }
-
     /// Takes leave: from here on the process manager takes an early end for an ordinary one.
     pub(super) fn close(mut self) -> Result<()> {
         self.ask("cmd=finalize", "finalize_ack").map(drop)
@@ -108,6 +89,25 @@ impl<S: Read + Write> Pmi<S> {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl<S: Read + Write> Wire for Pmi<S> {
+    fn put(&mut self, key: &str, text: &str) -> Result<()> {
+        let line = format!("cmd=put kvsname={} key={key} value={text}", self.space);
+        self.ask(&line, "put_result").map(drop)
+    }
+
+    fn fence(&mut self) -> Result<()> {
+        self.ask("cmd=barrier_in", "barrier_out").map(drop)
+    }
+
+    fn get(&mut self, key: &str) -> Result<String> {
+        let line = format!("cmd=get kvsname={} key={key}", self.space);
+        let answer = self.ask(&line, "get_result")?;
+        value(&answer, "value")
+            .map(str::to_owned)
+            .ok_or_else(|| strange(&line, &answer))
     }
 }
 

@@ -55,6 +55,7 @@ impl Hello {
 }
 
 /// What the agent of one host is to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     /// The abstract socket at which it listens.
     pub(crate) name: String,
@@ -64,6 +65,45 @@ pub(crate) struct Service {
     /// The process of each rank, as its own host numbers it.
     pub(crate) pids: Vec<u32>,
     pub(crate) here: usize,
+}
+
+impl Service {
+    /// As lines: the socket's name, the key, this host's number, and host and process of each rank.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = format!("{}\n{}\n{}\n", self.name, hex(&self.key), self.here);
+        for (host, pid) in self.hosts.iter().zip(&self.pids) {
+            let _ = writeln!(text, "{host} {pid}");
+        }
+        text
+    }
+
+    pub(crate) fn decode(text: &str) -> Option<Service> {
+        let mut lines = text.lines();
+        let name = lines.next()?.to_owned();
+        let (key, here) = (unhex(lines.next()?)?, lines.next()?.parse().ok()?);
+        let (mut hosts, mut pids) = (Vec::new(), Vec::new());
+        for line in lines {
+            let (host, pid) = line.split_once(' ')?;
+            hosts.push(host.parse().ok()?);
+            pids.push(pid.parse().ok()?);
+        }
+        Some(Service {
+            name,
+            key,
+            hosts,
+            pids,
+            here,
+        })
+    }
+}
+
+/// How tasks publish short texts for each other.
+pub(crate) trait Wire {
+    /// Publishes `text`, without spaces, under `key`.
+    fn put(&mut self, key: &str, text: &str) -> Result<()>;
+    /// Waits until every task has come here. What each put before is there for all after it.
+    fn fence(&mut self) -> Result<()>;
+    fn get(&mut self, key: &str) -> Result<String>;
 }
 
 /// This process as one of several tasks of another launcher.
@@ -96,87 +136,116 @@ impl Task {
         self,
         serve: impl FnOnce(Service) -> std::io::Result<()>,
     ) -> Result<Membership> {
-        if self.size > layout::MAX_RANKS {
-            return Err(join(format!(
-                "the launcher started {} tasks, and a job can have {}; use fewer",
-                self.size,
-                layout::MAX_RANKS
-            )));
-        }
         let mut pmi = Pmi::open(self.pmi)?;
-        let me = format!("{}:{}", host(), process::id());
-        pmi.put(&format!("tercio-host-{}", self.rank), &me)?;
-        pmi.fence()?;
-        let mut names: Vec<String> = Vec::new();
-        let (mut hosts, mut pids) = (Vec::new(), Vec::new());
-        for rank in 0..self.size {
-            let told = pmi.get(&format!("tercio-host-{rank}"))?;
-            let (name, pid) = told.split_once(':').unwrap_or((&told, ""));
-            let name = name.to_owned();
-            pids.push(pid.parse().unwrap_or(0));
-            let known = names.iter().position(|known| *known == name);
-            hosts.push(known.unwrap_or_else(|| {
-                names.push(name);
-                names.len() - 1
-            }));
-        }
-        let here = hosts[self.rank];
-        let key = format!("tercio-agent-{here}");
-        let mut refused = None;
-        if hosts.iter().position(|host| *host == here) == Some(self.rank) {
-            let random: Key = random::bytes()
-                .map_err(|error| join(format!("the system gives no random bytes: {error}")))?;
-            let service = Service {
-                name: format!("tercio-{}", hex(&random[..16])),
-                key: random,
-                hosts,
-                pids,
-                here,
-            };
-            let told = format!("{}:{}", service.name, hex(&random));
-            match serve(service) {
-                Ok(()) => pmi.put(&key, &told)?,
-                Err(error) => {
-                    // The others of this host are told, and do not wait for it.
-                    pmi.put(&key, "none")?;
-                    refused = Some(error);
-                }
+        let joined = join_over(&mut pmi, self.rank, self.size, serve)?;
+        pmi.close()?;
+        joined.claim()
+    }
+}
+
+/// A task that knows its host's agent.
+pub(crate) struct Joined {
+    rank: usize,
+    size: usize,
+    /// The agent's socket, and the key that it wants to hear.
+    agent: Result<(String, Key)>,
+}
+
+/// Has the tasks find each other over `wire`, of which this is task `rank` of `size`. The first task of each host has `serve` start an agent for it.
+///
+/// # Errors
+/// A sentence if the wire breaks, or if there are too many ranks.
+pub(crate) fn join_over(
+    wire: &mut impl Wire,
+    rank: usize,
+    size: usize,
+    serve: impl FnOnce(Service) -> std::io::Result<()>,
+) -> Result<Joined> {
+    if size > layout::MAX_RANKS {
+        return Err(join(format!(
+            "the launcher started {size} tasks, and a job can have {}; use fewer",
+            layout::MAX_RANKS
+        )));
+    }
+    let me = format!("{}:{}", host(), process::id());
+    wire.put(&format!("tercio-host-{rank}"), &me)?;
+    wire.fence()?;
+    let mut names: Vec<String> = Vec::new();
+    let (mut hosts, mut pids) = (Vec::new(), Vec::new());
+    for rank in 0..size {
+        let told = wire.get(&format!("tercio-host-{rank}"))?;
+        let (name, pid) = told.split_once(':').unwrap_or((&told, ""));
+        let name = name.to_owned();
+        pids.push(pid.parse().unwrap_or(0));
+        let known = names.iter().position(|known| *known == name);
+        hosts.push(known.unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        }));
+    }
+    let here = hosts[rank];
+    let key = format!("tercio-agent-{here}");
+    let mut refused = None;
+    if hosts.iter().position(|host| *host == here) == Some(rank) {
+        let random: Key = random::bytes()
+            .map_err(|error| join(format!("the system gives no random bytes: {error}")))?;
+        let service = Service {
+            name: format!("tercio-{}", hex(&random[..16])),
+            key: random,
+            hosts,
+            pids,
+            here,
+        };
+        let told = format!("{}:{}", service.name, hex(&random));
+        match serve(service) {
+            Ok(()) => wire.put(&key, &told)?,
+            Err(error) => {
+                // The others of this host are told, and do not wait for it.
+                wire.put(&key, "none")?;
+                refused = Some(error);
             }
         }
-        pmi.fence()?;
-        let told = pmi.get(&key)?;
-        // Nobody ends before all have read: some managers do not survive that.
-        pmi.fence()?;
-        pmi.close()?;
-        if let Some(error) = refused {
-            return Err(join(format!(
-                "rank {} cannot start its host's agent: {error}",
-                self.rank
-            )));
-        }
-        let Some((name, secret)) = told.split_once(':') else {
-            return Err(join(format!(
-                "rank {} has no agent on its host; the first rank there says why",
-                self.rank
-            )));
-        };
+    }
+    wire.fence()?;
+    let told = wire.get(&key)?;
+    // Nobody ends before all have read: some managers do not survive that.
+    wire.fence()?;
+    let agent = match (refused, told.split_once(':')) {
+        (Some(error), _) => Err(join(format!(
+            "rank {rank} cannot start its host's agent: {error}"
+        ))),
+        (None, Some((name, secret))) => Ok((name.to_owned(), unhex(secret).unwrap_or_default())),
+        (None, None) => Err(join(format!(
+            "rank {rank} has no agent on its host; the first rank there says why"
+        ))),
+    };
+    Ok(Joined { rank, size, agent })
+}
+
+impl Joined {
+    /// Gets the segment from the agent, and claims the rank there.
+    ///
+    /// # Errors
+    /// A sentence if the agent could not be started, or cannot be reached.
+    pub(crate) fn claim(self) -> Result<Membership> {
+        let Joined { rank, size, agent } = self;
+        let (name, key) = agent?;
         let unreachable = |error: std::io::Error| {
             join(format!(
-                "rank {} cannot reach its host's agent ({error}); its tasks must share a network and a process namespace",
-                self.rank
+                "rank {rank} cannot reach its host's agent ({error}); its tasks must share a network and a process namespace"
             ))
         };
-        let agent = fd::connect(name).map_err(unreachable)?;
+        let agent = fd::connect(&name).map_err(unreachable)?;
         let hello = Hello {
-            key: unhex(secret).unwrap_or_default(),
-            rank: self.rank,
+            key,
+            rank,
             processors: cpu::allowed().unwrap_or_default(),
         };
         fd::send(agent.as_fd(), &hello.encode(), true).map_err(unreachable)?;
         let (segment, job) = segment(&agent).map_err(unreachable)?;
         Membership::claim(Identity {
-            rank: self.rank,
-            size: self.size,
+            rank,
+            size,
             birth: None,
             segment: segment.into_raw_fd(),
             claim: agent.into_raw_fd(),
@@ -215,7 +284,8 @@ fn host() -> String {
             .filter(char::is_ascii_digit)
             .collect::<String>()
     };
-    format!("{}-{}-{}", boot.trim(), space("net"), space("pid"))
+    let spaces = ["net", "pid", "ipc"].map(space).join("-");
+    format!("{}-{spaces}", boot.trim())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -254,6 +324,19 @@ mod tests {
         assert_eq!(unhex(&hex(&hello.key)), Some(hello.key));
         assert_eq!(unhex("7"), None);
         assert_eq!(unhex(&"g".repeat(64)), None);
+    }
+
+    #[test]
+    fn services_come_back() {
+        let service = Service {
+            name: "tercio-1".into(),
+            key: [9; KEY],
+            hosts: vec![0, 1, 0],
+            pids: vec![10, 7, 4_000_000],
+            here: 1,
+        };
+        assert_eq!(Service::decode(&service.encode()), Some(service));
+        assert_eq!(Service::decode(""), None);
     }
 
     #[test]

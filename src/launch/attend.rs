@@ -15,7 +15,7 @@ use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process::{self, Exit, Fork};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How long a rank that catches TERM may go on when the job ends, before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
+/// A launcher that sees a rank's connection close kills the others before that rank itself is quite dead: so long its end is waited for.
+const DYING: Duration = Duration::from_millis(300);
 /// How long somebody who connected may take to say who it is.
 const SILENT: Duration = Duration::from_secs(5);
 /// The most connections that have not said who they are.
@@ -50,46 +52,72 @@ struct Attendant {
     processors: BTreeSet<usize>,
     begun: Instant,
     /// What the job ended of, and when ranks that are left are killed.
-    ending: Option<(Findings, Instant)>,
+    ending: Option<Instant>,
+    /// Who failed, and when it is judged which of them was the cause.
+    failed: Vec<(usize, Told)>,
+    judged: Option<Instant>,
     no_goodbye: Option<Findings>,
+}
+
+/// A process that may become this host's agent, made while the program has one thread; it ends if nobody asks it to.
+pub(crate) struct Candidate {
+    service: OwnedFd,
+    told: OwnedFd,
 }
 
 /// Starts the agent of this host as a process of its own; returns when ranks can connect.
 pub(crate) fn start(service: Service) -> io::Result<()> {
-    if process::threads() != 1 {
-        return Err(io::Error::other(
-            "the program has started threads already; initialize the library before that, or start the program by `tercio run`",
-        ));
-    }
-    let (told, tell) = fd::pipe()?;
-    match process::fork()? {
-        Fork::Child => {
-            // The agent is a grandchild, so that it is not among the children that the program may wait for.
-            if let Ok(Fork::Child) = process::fork() {
-                become_agent(service, tell);
-            }
-            process::exit_now(0)
+    Candidate::new()?.serve(service)
+}
+
+impl Candidate {
+    /// Makes the process.
+    pub(crate) fn new() -> io::Result<Candidate> {
+        if process::threads() != 1 {
+            return Err(io::Error::other(
+                "the program has started threads already; initialize the library before that, or start the program by `tercio run`",
+            ));
         }
-        Fork::Parent(child) => {
-            drop(tell);
-            let process = process::open(child)?;
-            let mut watch = Watch::default();
-            watch.add(process.as_fd(), Interest::Read);
-            watch.wait(None);
-            process::reap(child);
-            let mut text = String::new();
-            File::from(told).read_to_string(&mut text)?;
-            match text.as_str() {
-                "ready" => Ok(()),
-                "" => Err(io::Error::other("it ended at once")),
-                why => Err(io::Error::other(why.to_owned())),
+        let (hear, service) = fd::pipe()?;
+        let (told, tell) = fd::pipe()?;
+        match process::fork()? {
+            Fork::Child => {
+                // The agent is a grandchild, so that it is not among the children that the program may wait for.
+                if let Ok(Fork::Child) = process::fork() {
+                    become_candidate(hear, tell);
+                }
+                process::exit_now(0)
             }
+            Fork::Parent(child) => {
+                let process = process::open(child)?;
+                let mut watch = Watch::default();
+                watch.add(process.as_fd(), Interest::Read);
+                watch.wait(None);
+                process::reap(child);
+                Ok(Candidate { service, told })
+            }
+        }
+    }
+
+    /// Has it become the agent; returns when ranks can connect.
+    pub(crate) fn serve(self, service: Service) -> io::Result<()> {
+        let Candidate {
+            service: pipe,
+            told,
+        } = self;
+        File::from(pipe).write_all(service.encode().as_bytes())?;
+        let mut text = String::new();
+        File::from(told).read_to_string(&mut text)?;
+        match text.as_str() {
+            "ready" => Ok(()),
+            "" => Err(io::Error::other("it ended at once")),
+            why => Err(io::Error::other(why.to_owned())),
         }
     }
 }
 
 /// In the new process. Nothing of the program runs here any more, and nothing of it is dropped.
-fn become_agent(service: Service, tell: OwnedFd) -> ! {
+fn become_candidate(hear: OwnedFd, tell: OwnedFd) -> ! {
     process::new_session();
     process::set_name(c"tercio-agent");
     process::reset_signals();
@@ -101,15 +129,23 @@ fn become_agent(service: Service, tell: OwnedFd) -> ! {
     }
     // SAFETY: this process was forked from one thread and runs nothing but this function, which never returns: what owns the closed descriptors
     // is not used again.
-    unsafe { fd::close_all(3, &[tell.as_raw_fd()]) };
-    let ran = catch_unwind(AssertUnwindSafe(|| match Attendant::new(service) {
-        Ok(attendant) => {
-            let _ = fd::write(tell.as_raw_fd(), b"ready");
-            drop(tell);
-            attendant.run()
-        }
-        Err(why) => {
-            let _ = fd::write(tell.as_raw_fd(), why.as_bytes());
+    unsafe { fd::close_all(3, &[hear.as_raw_fd(), tell.as_raw_fd()]) };
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut text = String::new();
+        let heard = File::from(hear).read_to_string(&mut text);
+        // Another rank of this host was chosen, or the program has ended.
+        let Some(service) = heard.ok().and_then(|_| Service::decode(&text)) else {
+            return;
+        };
+        match Attendant::new(service) {
+            Ok(attendant) => {
+                let _ = fd::write(tell.as_raw_fd(), b"ready");
+                drop(tell);
+                attendant.run()
+            }
+            Err(why) => {
+                let _ = fd::write(tell.as_raw_fd(), why.as_bytes());
+            }
         }
     }));
     process::exit_now(if ran.is_ok() { 0 } else { 125 })
@@ -154,6 +190,8 @@ impl Attendant {
             processors: BTreeSet::new(),
             begun: Instant::now(),
             ending: None,
+            failed: Vec::new(),
+            judged: None,
             no_goodbye: None,
         })
     }
@@ -197,12 +235,9 @@ impl Attendant {
             self.take_ends(&ended);
             self.advance();
         }
-        let findings = match (self.ending, self.no_goodbye) {
-            (Some((findings, _)), _) => findings,
-            (None, Some(findings)) => findings,
-            (None, None) => return,
-        };
-        eprint!("{}", findings.verdict().text());
+        if let (None, Some(findings)) = (self.ending, self.no_goodbye) {
+            eprint!("{}", findings.verdict().text());
+        }
     }
 
     /// Whether nothing is left to do.
@@ -212,12 +247,12 @@ impl Attendant {
         over || self
             .ending
             .as_ref()
-            .is_some_and(|(_, kill)| now > *kill + SILENT)
+            .is_some_and(|kill| now > *kill + SILENT)
     }
 
     fn deadline(&self) -> Option<Instant> {
         let strangers = self.strangers.iter().map(|(_, since)| *since + SILENT);
-        let kill = self.ending.as_ref().map(|(_, kill)| {
+        let kill = self.ending.as_ref().map(|kill| {
             if Instant::now() < *kill {
                 *kill
             } else {
@@ -225,8 +260,10 @@ impl Attendant {
             }
         });
         // A little later, so that what is looked for then has passed.
+        let judged = self.judged.filter(|_| self.ending.is_none());
         strangers
             .chain(kill)
+            .chain(judged)
             .min()
             .map(|at| at + Duration::from_millis(1))
     }
@@ -234,9 +271,10 @@ impl Attendant {
     fn advance(&mut self) {
         let now = Instant::now();
         self.strangers.retain(|(_, since)| now <= *since + SILENT);
-        if self.ending.as_ref().is_some_and(|(_, kill)| now >= *kill) {
+        if self.ending.as_ref().is_some_and(|kill| now >= *kill) {
             self.signal(libc::SIGKILL);
         }
+        self.judge();
     }
 
     fn signal(&self, signal: i32) {
@@ -342,7 +380,6 @@ impl Attendant {
     }
 
     fn take_ends(&mut self, ended: &[usize]) {
-        let mut failed: Vec<(usize, Told)> = Vec::new();
         for &at in ended {
             let rank = &mut self.ranks[at];
             rank.over = true;
@@ -360,24 +397,34 @@ impl Attendant {
                         self.no_goodbye = Some(self.findings(at, Cause::NoGoodbye(None)));
                     }
                 }
-                (_, told) => failed.push((at, told)),
+                (_, told) => self.failed.push((at, told)),
             }
         }
-        let aborted = self.segment.control().is_aborted();
-        if self.ending.is_some() || (failed.is_empty() && !aborted) {
+    }
+
+    /// Ends the job if a rank failed and it is known which did so first.
+    fn judge(&mut self) {
+        let control = self.segment.control();
+        if self.ending.is_some() || (self.failed.is_empty() && !control.is_aborted()) {
             return;
         }
-        let Some((at, told)) = self
-            .segment
-            .control()
-            .first_failed()
-            .map(|at| (at, None))
-            .or_else(|| failed.first().map(|(at, told)| (*at, Some(*told))))
-        else {
-            return;
+        self.failed.sort_by_key(|(_, told)| is_by_launcher(*told));
+        let (at, told) = match (control.first_failed(), self.failed.first()) {
+            (Some(at), _) => (at, None),
+            (None, Some(&(at, told))) => (at, Some(told)),
+            (None, None) => return,
         };
+        let now = Instant::now();
+        let alive = self.ranks.iter().any(|rank| !rank.over);
+        if told.is_some_and(is_by_launcher) && self.no_goodbye.is_none() && alive {
+            let until = *self.judged.get_or_insert(now + DYING);
+            if now < until {
+                return;
+            }
+        }
         let control = self.segment.control();
         let findings = match (self.no_goodbye.take(), judge::gone(control, at, told)) {
+            (Some(left), _) if told.is_some_and(is_by_launcher) => left,
             (Some(left), Some(waiter)) => Findings {
                 cause: Cause::NoGoodbye(Some(waiter)),
                 ..left
@@ -387,7 +434,9 @@ impl Attendant {
         self.segment.control().raise_abort();
         self.signal(libc::SIGTERM);
         self.signal(libc::SIGCONT);
-        self.ending = Some((findings, Instant::now() + GRACE));
+        // Now, and not when all have ended: some launchers stop listening soon.
+        eprint!("{}", findings.verdict().text());
+        self.ending = Some(Instant::now() + GRACE);
     }
 
     fn findings(&self, at: usize, cause: Cause) -> Findings {
@@ -412,6 +461,11 @@ impl Attendant {
             doing: Vec::new(),
         }
     }
+}
+
+/// Whether a rank ended as those do that a launcher ends because of another.
+fn is_by_launcher(told: Told) -> bool {
+    matches!(told, Some(Exit::Signal(libc::SIGTERM | libc::SIGKILL)))
 }
 
 /// What a process runs, in words.

@@ -6,6 +6,9 @@ pub(crate) mod cpu;
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod mem;
+#[cfg_attr(not(feature = "system-mpi"), path = "no_mpi.rs")]
+pub(crate) mod mpi;
+pub(crate) mod mpi_request;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod random;

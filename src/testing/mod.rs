@@ -5,7 +5,7 @@ pub mod exchange;
 #[cfg(feature = "derive")]
 pub(crate) mod harness;
 
-use crate::engine::{Engine, Settings};
+use crate::engine::{Carrier, Engine, Settings};
 use crate::environment::Threading;
 use crate::environment::instance::Home;
 use crate::environment::process::{Rank, with_thread_rank};
@@ -81,7 +81,8 @@ where
         // Threads of one process keep no secret from each other.
         let exchange = || Ok((Exchange::new(segment.clone(), number, None), Some([0; 32])));
         let (places, sockets) = sockets::open(segment, number, &wishes, &settings, exchange)?;
-        Engine::among(segment.clone(), places, settings, sockets)
+        let carrier = sockets.map(|sockets| Carrier::Sockets(Box::new(sockets)));
+        Engine::among(segment.clone(), places, settings, carrier)
     };
     let run = |number: usize| {
         let control = segment.control();

@@ -109,8 +109,9 @@ mod tests {
         let (socket, _) = listener.accept().unwrap();
         epoll.add(socket.as_fd(), 1, false).unwrap();
         let index = [Some(0), Some(1)];
-        let waiter =
-            |rank, epoll| Waiter::among(&segment, &index, rank, WaitMode::Yield, false, epoll);
+        let waiter = |rank, epoll| {
+            Waiter::among(&segment, &index, rank, WaitMode::Yield, false, epoll, None)
+        };
         let (a, b) = (waiter(0, Some(epoll.clone())), waiter(1, None));
         let number = AtomicU32::new(0);
         let mut came = 0;

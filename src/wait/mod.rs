@@ -37,6 +37,8 @@ pub(crate) struct Waiter {
     beds: Vec<Bed>,
     rank: usize,
     policy: Policy,
+    /// The longest sleep, where some news wake nobody.
+    nap: Option<Duration>,
     /// Where it waits if ranks share cores.
     home: Option<Home>,
 }
@@ -46,12 +48,12 @@ impl Waiter {
     #[cfg(test)]
     pub(crate) fn new(segment: &Arc<Segment>, rank: usize, mode: WaitMode, spread: bool) -> Waiter {
         let all: Vec<_> = (0..segment.ranks()).map(Some).collect();
-        Waiter::among(segment, &all, rank, mode, spread, None)
+        Waiter::among(segment, &all, rank, mode, spread, None, None)
     }
 
     /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped. `index` is each rank's in the segment, of those
     /// on this host. In a job with sockets the rank sleeps in `epoll`, where its sockets are watched. `spread`: the rank is a process, which
-    /// waits on a core of its turn where ranks share cores.
+    /// waits on a core of its turn where ranks share cores. Where some news wake nobody it sleeps no longer than `nap` at a time.
     pub(crate) fn among(
         segment: &Arc<Segment>,
         index: &[Option<usize>],
@@ -59,6 +61,7 @@ impl Waiter {
         mode: WaitMode,
         spread: bool,
         epoll: Option<Arc<Epoll>>,
+        nap: Option<Duration>,
     ) -> Waiter {
         segment.control().awake().fetch_add(1, Ordering::Relaxed);
         let mut epoll = epoll;
@@ -71,6 +74,7 @@ impl Waiter {
             segment: segment.clone(),
             rank,
             policy: Policy::new(mode),
+            nap,
             home: spread.then(|| Home::of(rank)).flatten(),
         }
     }
@@ -146,6 +150,8 @@ impl Waiter {
                 (FIRST_SLEEP.min(left), LONG_SLEEP.min(left))
             }
         };
+        let most = self.nap.unwrap_or(LONG_SLEEP);
+        let (first, long) = (first.min(most), long.min(most));
         sleep::sleep(bed, look, first, long, |awake| self.count(awake));
     }
 }

@@ -131,9 +131,14 @@ pub(crate) struct JobOptions {
     #[arg(long, value_name = "SECONDS", value_parser = silence)]
     pub silence: Option<Duration>,
 
-    /// Through memory where ranks share it and through sockets else, or through sockets everywhere [default: auto]
-    #[arg(long, value_name = "auto|tcp", value_parser = transport)]
+    /// Through memory where ranks share it and through sockets else; through sockets everywhere; or between hosts, or everywhere, through the
+    /// system's MPI, whose launcher then starts the ranks [default: auto]
+    #[arg(long, value_name = "auto|tcp|mpi|mpi:all", value_parser = transport)]
     pub transport: Option<&'static str>,
+
+    /// The launcher of the system's MPI, with --transport mpi [default: mpiexec]
+    #[arg(long, value_name = "COMMAND")]
+    pub mpiexec: Option<OsString>,
 
     /// Connect hosts over these of their interfaces, addresses or networks only (eth0,10.0.0.0/8)
     #[arg(long, value_name = "LIST")]
@@ -256,7 +261,9 @@ fn transport(text: &str) -> Result<&'static str, String> {
     match text {
         "auto" => Ok("auto"),
         "tcp" => Ok("tcp"),
-        _ => Err("messages go by the shortest way, auto, or all through sockets, tcp".into()),
+        "mpi" => Ok("mpi"),
+        "mpi:all" => Ok("mpi:all"),
+        _ => Err("messages go by the shortest way, auto, all through sockets, tcp, between hosts through the system's MPI, mpi, or all through it, mpi:all".into()),
     }
 }
 

@@ -182,7 +182,7 @@ impl State {
         Ok(any)
     }
 
-    fn take_frame(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {
+    pub(super) fn take_frame(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {
         if self.remote(from).is_some_and(|remote| remote.heard_goodbye) {
             return Err(corrupt(from, "a frame behind its goodbye"));
         }
@@ -196,6 +196,9 @@ impl State {
                     source: Source::Held,
                 };
                 self.take_offer(from, envelope, offer)
+            }
+            Kind::Grant if self.mpi.is_some() => {
+                self.arrive_mpi_grant(from, request, frame.head.code)
             }
             Kind::Grant => {
                 self.arrive_remote_grant(from, request, RequestId::from_number(frame.head.code))
@@ -462,7 +465,7 @@ impl State {
     }
 
     /// A frame's part of a receive is complete, up to byte `at` of the message.
-    fn end_part(&mut self, id: RequestId, at: usize) {
+    pub(super) fn end_part(&mut self, id: RequestId, at: usize) {
         let Some(receive) = self.requests.receive(id) else {
             return;
         };

@@ -1,13 +1,16 @@
 //! Ranks that are reached through sockets: connections on demand, and the engine's messages as frames. README.md of the engine has the protocol.
+mod fabric;
 mod incoming;
 mod outgoing;
+
+pub(crate) use fabric::Mpi;
 
 use super::RequestId;
 use super::places::Places;
 use super::state::State;
 use super::{Engine, Settings};
 use crate::job::exchange::Secret;
-use crate::job::{Exchange, Segment};
+use crate::job::{Exchange, RankState, Segment};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Site};
 use crate::sys::net::Epoll;
@@ -47,6 +50,8 @@ pub(super) struct Remote {
     matched: u64,
     told: u64,
     heard_goodbye: bool,
+    /// Whether it says goodbye also where it never sent anything.
+    pub(super) promises_goodbye: bool,
     /// The connection broke, or none came about: why, and when.
     lost: Option<(String, Instant)>,
     /// Whether it stands in `Sockets::writing`.
@@ -56,7 +61,7 @@ pub(super) struct Remote {
 impl Remote {
     /// Whether all that can come has been read.
     pub(super) fn is_over(&self) -> bool {
-        self.line.is_none() || self.heard_goodbye
+        (self.line.is_none() && !self.promises_goodbye) || self.heard_goodbye
     }
 
     /// Whether the connection broke, and nobody has said why for so long that it is an error by itself.
@@ -291,16 +296,17 @@ impl State {
 
     /// Whether something that was handed over for sending is still here.
     pub(super) fn owes_bytes(&self) -> bool {
-        self.net.is_some()
-            && self.links.iter().any(|link| {
-                link.remote.as_ref().is_some_and(|remote| {
-                    remote.lost.is_none()
-                        && remote
-                            .line
-                            .as_ref()
-                            .is_some_and(|line| line.has_output(&remote.outbox))
+        self.mpi.as_ref().is_some_and(|mpi| mpi.owes())
+            || self.net.is_some()
+                && self.links.iter().any(|link| {
+                    link.remote.as_ref().is_some_and(|remote| {
+                        remote.lost.is_none()
+                            && remote
+                                .line
+                                .as_ref()
+                                .is_some_and(|line| line.has_output(&remote.outbox))
+                    })
                 })
-            })
     }
 
     /// Says goodbye on every connection.
@@ -338,6 +344,16 @@ impl State {
 impl Engine {
     /// Says goodbye to ranks that are reached through sockets, and waits until a close can lose nothing.
     pub(super) fn take_leave(&self, site: Site) -> Result<()> {
+        if self.state.get().mpi.is_some() {
+            return self.leave_mpi(site);
+        }
+        let parked = self.state.get().parked_mpi.take();
+        if let Some(mpi) = parked {
+            let control = self.segment.control();
+            control.set_state(self.places.local(), RankState::Finalized);
+            mpi.leave();
+            return Ok(());
+        }
         {
             let mut state = self.state.get();
             if state.net.is_none() {

@@ -19,7 +19,7 @@ const PACKED: usize = 256 * 1024;
 const LOW: usize = 512 * 1024;
 
 /// The head of a frame with an envelope.
-fn head_of(envelope: &Envelope) -> SlotHead {
+pub(super) fn head_of(envelope: &Envelope) -> SlotHead {
     let flags =
         if envelope.sync { FLAG_SYNC } else { 0 } | if envelope.ready { FLAG_READY } else { 0 };
     SlotHead {
@@ -34,7 +34,7 @@ fn head_of(envelope: &Envelope) -> SlotHead {
 }
 
 /// The head of a frame for a request of its receiver.
-fn head_for(request: RequestId, code: u64) -> SlotHead {
+pub(super) fn head_for(request: RequestId, code: u64) -> SlotHead {
     SlotHead {
         context: request.index(),
         tag: request.generation() as i32,
@@ -53,6 +53,9 @@ impl State {
         mode: SendMode,
         site: Site,
     ) -> Result<Option<RequestId>> {
+        if self.mpi.is_some() {
+            return Ok(self.start_mpi_send(to, envelope, span, mode, site));
+        }
         let Some(remote) = self.remote(to) else {
             return Ok(None);
         };
@@ -233,6 +236,9 @@ impl State {
         head: SlotHead,
         body: [u8; CONTROL],
     ) -> Result<()> {
+        if self.mpi.is_some() {
+            return self.push_mpi_control(to, head, body);
+        }
         let request = super::super::protocol::address_of(&head);
         let frame = if head.kind == CTS {
             let receive = super::super::protocol::id_of(&body);
@@ -245,6 +251,9 @@ impl State {
     }
 
     fn push_frame(&mut self, to: usize, frame: &Frame) {
+        if self.mpi.is_some() {
+            return self.send_frame(to, frame, |_| {});
+        }
         if let Some(remote) = self.remote(to) {
             remote.outbox.push(frame, |_| {});
         }
@@ -253,11 +262,15 @@ impl State {
 
     /// Counts eager bytes of `from` whose message has been matched, and tells the sender now and then.
     pub(in super::super) fn add_remote_matched(&mut self, from: usize, bytes: u64) {
+        let credit = match self.mpi {
+            Some(_) => super::fabric::CREDIT,
+            None => CREDIT,
+        };
         let Some(remote) = self.remote(from) else {
             return;
         };
         remote.matched += bytes;
-        if remote.matched - remote.told < CREDIT / 4 {
+        if remote.matched - remote.told < credit / 4 {
             return;
         }
         remote.told = remote.matched;
@@ -380,7 +393,7 @@ impl State {
 }
 
 /// Appends packed bytes of a payload.
-fn append(out: &mut Vec<u8>, span: &SendSpan, at: usize, len: usize) {
+pub(super) fn append(out: &mut Vec<u8>, span: &SendSpan, at: usize, len: usize) {
     let from = out.len();
     out.resize(from + len, 0);
     span.pack_at(at, &mut out[from..]);

@@ -1,0 +1,480 @@
+//! Ranks that are reached through the system's MPI: the engine's messages as frames of it, and long payloads straight between the users' memories.
+//! transport/mpi/README.md has the protocol.
+use super::super::protocol::{CTS, EAGER_COST, id_of};
+use super::super::requests::{RecvPhase, Send, SendPhase, State as Request};
+use super::super::state::{State, corrupt};
+use super::super::{Engine, RequestId, SendMode, SendSpan, aborted};
+use super::outgoing::{append, head_for, head_of};
+use super::plain;
+use crate::job::RankState;
+use crate::model::error::Result;
+use crate::model::{Envelope, Site, Status};
+use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, PART, Part};
+use crate::transport::shm::{CONTROL, SlotHead};
+use crate::transport::tcp::frame::{Frame, HEAD, Kind, OFFER};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Eager bytes that may lie unmatched at a receiver for each sender.
+pub(super) const CREDIT: u64 = 256 * 1024;
+/// Frames that are handled before anything else is looked at.
+const BATCH: usize = 32;
+/// How long a blocked rank sleeps between two looks: nothing wakes it when a message comes.
+const NAP: Duration = Duration::from_micros(100);
+
+/// A long payload that comes.
+struct Coming {
+    id: RequestId,
+    from: usize,
+    total: usize,
+    /// Bytes for which receives are posted, and bytes that are there.
+    asked: usize,
+    got: usize,
+    parts: VecDeque<Part>,
+}
+
+/// A long payload that goes.
+struct Going {
+    id: RequestId,
+    to: usize,
+    number: usize,
+    total: usize,
+    at: usize,
+    parts: VecDeque<Part>,
+}
+
+/// What a rank has under way through the system's MPI.
+pub(crate) struct Mpi {
+    pub(super) fabric: Fabric,
+    /// By the number that their sender was granted.
+    coming: Vec<Option<Coming>>,
+    /// How many of them there are.
+    live: usize,
+    /// Receives whose grant waits for a number: sender's request, receive, sender.
+    waiting: VecDeque<(RequestId, RequestId, usize)>,
+    going: Vec<Going>,
+}
+
+impl Mpi {
+    /// Ranks are reached through `mpi`; nothing is posted there unless some are (`all_near`).
+    pub(crate) fn over(mpi: crate::sys::mpi::Mpi, all_near: bool) -> Mpi {
+        let fabric = Fabric::over(mpi, !all_near);
+        Mpi {
+            fabric,
+            coming: Vec::new(),
+            live: 0,
+            waiting: VecDeque::new(),
+            going: Vec::new(),
+        }
+    }
+
+    /// Leaves MPI, when nothing is under way.
+    pub(super) fn leave(self) {
+        self.fabric.finish();
+    }
+
+    /// How long a rank that waits for it may sleep at a time.
+    pub(in super::super) fn nap(&self) -> Option<Duration> {
+        self.fabric.is_open().then_some(NAP)
+    }
+
+    /// Whether frames are under way that nobody's request stands for.
+    pub(super) fn owes(&self) -> bool {
+        self.fabric.owes()
+    }
+}
+
+impl State {
+    /// Ranks of other hosts are reached through `mpi` from here on.
+    pub(in super::super) fn join_mpi(&mut self, mpi: Box<Mpi>) {
+        if !mpi.fabric.is_open() {
+            self.parked_mpi = Some(mpi);
+            return;
+        }
+        for link in &mut self.links {
+            if let Some(remote) = &mut link.remote {
+                remote.promises_goodbye = true;
+            }
+        }
+        self.mpi = Some(mpi);
+    }
+
+    /// Starts a send; `None` if it is over already.
+    pub(super) fn start_mpi_send(
+        &mut self,
+        to: usize,
+        envelope: Envelope,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Option<RequestId> {
+        let len = span.len();
+        let cost = (len as u64).max(EAGER_COST);
+        let link = &mut self.links[to];
+        let eager = mode != SendMode::Synchronous
+            && len <= EAGER
+            && link.charged + cost - link.matched <= CREDIT;
+        let mut frame = Frame {
+            kind: Kind::Eager,
+            len,
+            head: head_of(&envelope),
+        };
+        if eager {
+            link.charged += cost;
+            self.send_frame(to, &frame, |out| append(out, &span, 0, len));
+            return None;
+        }
+        let send = Send {
+            envelope,
+            to,
+            span,
+            mode,
+            phase: SendPhase::Offered,
+            site,
+        };
+        let id = self.requests.add(Request::Send(Box::new(send)));
+        (frame.kind, frame.len) = (Kind::Offer, OFFER);
+        self.send_frame(to, &frame, |out| {
+            out.extend(envelope.bytes.to_le_bytes());
+            out.extend(id.number().to_le_bytes());
+        });
+        Some(id)
+    }
+
+    pub(super) fn send_frame(&mut self, to: usize, frame: &Frame, body: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(mpi) = &mut self.mpi {
+            mpi.fabric.send(to, frame, body);
+        }
+    }
+
+    /// An answer to a sender: `CTS` becomes `GRANT`, as soon as there is a number, `DONE` stays.
+    pub(super) fn push_mpi_control(
+        &mut self,
+        to: usize,
+        head: SlotHead,
+        body: [u8; CONTROL],
+    ) -> Result<()> {
+        let request = super::super::protocol::address_of(&head);
+        if head.kind != CTS {
+            self.send_frame(to, &plain(Kind::Done, head_for(request, 0)), |_| {});
+            return Ok(());
+        }
+        if let Some(mpi) = &mut self.mpi {
+            mpi.waiting.push_back((request, id_of(&body), to));
+        }
+        self.grant_numbers();
+        Ok(())
+    }
+
+    /// Gives numbers to the receives that wait for one, posts them, and tells their senders.
+    fn grant_numbers(&mut self) {
+        loop {
+            let Some(mpi) = self.mpi.as_mut().filter(|mpi| mpi.live < NUMBERS) else {
+                return;
+            };
+            let Some((request, id, from)) = mpi.waiting.pop_front() else {
+                return;
+            };
+            let message = self
+                .requests
+                .receive(id)
+                .and_then(|receive| receive.message);
+            let Some((envelope, _)) = message else {
+                continue;
+            };
+            let coming = Coming {
+                id,
+                from,
+                total: envelope.bytes as usize,
+                asked: 0,
+                got: 0,
+                parts: VecDeque::new(),
+            };
+            mpi.live += 1;
+            let number = match mpi.coming.iter().position(Option::is_none) {
+                Some(free) => free,
+                None => {
+                    mpi.coming.push(None);
+                    mpi.coming.len() - 1
+                }
+            };
+            mpi.coming[number] = Some(coming);
+            if let Some(receive) = self.requests.receive(id) {
+                receive.phase = RecvPhase::Coming { got: 0 };
+            }
+            self.ask_for_parts(number);
+            let grant = plain(Kind::Grant, head_for(request, number as u64));
+            self.send_frame(from, &grant, |_| {});
+        }
+    }
+
+    /// Posts receives for the next parts.
+    fn ask_for_parts(&mut self, number: usize) {
+        let Some(mpi) = &mut self.mpi else { return };
+        let Mpi { fabric, coming, .. } = &mut **mpi;
+        let Some(Some(coming)) = coming.get_mut(number) else {
+            return;
+        };
+        let Some(receive) = self.requests.receive(coming.id) else {
+            return;
+        };
+        // What is refused, or does not fit, never gets here: it is answered at once, and not sent.
+        let lent = receive
+            .span
+            .contiguous_ptr()
+            .filter(|_| coming.total <= receive.span.len());
+        while coming.parts.len() < AHEAD && coming.asked < coming.total {
+            let (at, len) = (coming.asked, (coming.total - coming.asked).min(PART));
+            let part = match lent {
+                // SAFETY: bytes `at..at + len` are inside of the receive's memory, which is lent until it is over; it is over when all parts are there.
+                Some(first) => unsafe {
+                    fabric.receive_lent(coming.from, number, first.add(at), len)
+                },
+                None => fabric.receive_packed(coming.from, number, len),
+            };
+            coming.parts.push_back(part);
+            coming.asked += len;
+        }
+    }
+
+    /// `GRANT`: the receive is matched, the payload may go.
+    pub(super) fn arrive_mpi_grant(
+        &mut self,
+        from: usize,
+        id: RequestId,
+        number: u64,
+    ) -> Result<()> {
+        let total = match self.requests.send(id) {
+            Some(send) if send.to == from && matches!(send.phase, SendPhase::Offered) => {
+                let total = send.span.len();
+                send.phase = SendPhase::Leaving { left: total };
+                total
+            }
+            _ => return Err(corrupt(from, "an answer to a send that is not under way")),
+        };
+        if number >= NUMBERS as u64 {
+            return Err(corrupt(
+                from,
+                "an answer with a number that no receiver gives",
+            ));
+        }
+        if let Some(mpi) = &mut self.mpi {
+            mpi.going.push(Going {
+                id,
+                to: from,
+                number: number as usize,
+                total,
+                at: 0,
+                parts: VecDeque::new(),
+            });
+            let last = mpi.going.len() - 1;
+            self.send_parts(last);
+        }
+        Ok(())
+    }
+
+    /// Starts to send the next parts of a payload that goes.
+    fn send_parts(&mut self, index: usize) {
+        let Some(mpi) = &mut self.mpi else { return };
+        let Mpi { fabric, going, .. } = &mut **mpi;
+        let going = &mut going[index];
+        let Some(send) = self.requests.send(going.id) else {
+            return;
+        };
+        while going.parts.len() < AHEAD && going.at < going.total {
+            let (at, len) = (going.at, (going.total - going.at).min(PART));
+            let part = match send.span.contiguous_ptr() {
+                // SAFETY: bytes `at..at + len` are inside of the payload, which is lent until the send is over; it is over when all parts have left.
+                Some(first) => unsafe {
+                    fabric.send_lent(going.to, going.number, first.add(at), len)
+                },
+                None => {
+                    let mut bytes = Vec::with_capacity(len);
+                    append(&mut bytes, &send.span, at, len);
+                    fabric.send_packed(going.to, going.number, bytes)
+                }
+            };
+            going.parts.push_back(part);
+            going.at += len;
+        }
+    }
+
+    /// Looks at everything that comes and goes through MPI. Whether anything happened.
+    #[inline]
+    pub(in super::super) fn progress_mpi(&mut self) -> Result<bool> {
+        let mut any = false;
+        for _ in 0..BATCH {
+            let Some((from, bytes, len)) = self.mpi.as_mut().and_then(|mpi| mpi.fabric.next())
+            else {
+                break;
+            };
+            any = true;
+            let taken = self.take_mpi_frame(from, &bytes[..len]);
+            if let Some(mpi) = &mut self.mpi {
+                mpi.fabric.give_back(bytes);
+            }
+            taken?;
+        }
+        let Some(mpi) = &mut self.mpi else {
+            return Ok(any);
+        };
+        if mpi.fabric.owes() {
+            any |= mpi.fabric.look_at_sends();
+        }
+        if mpi.live > 0 {
+            any |= self.look_at_coming()?;
+        }
+        if self.mpi.as_ref().is_some_and(|mpi| !mpi.going.is_empty()) {
+            any |= self.look_at_going();
+        }
+        Ok(any)
+    }
+
+    fn take_mpi_frame(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
+        let broken = || corrupt(from, "a frame that no sender writes");
+        let (head, body) = bytes.split_first_chunk::<HEAD>().ok_or_else(broken)?;
+        let frame = Frame::decode(head).map_err(|_| broken())?;
+        if frame.len != body.len() || frame.kind == Kind::Data || from >= self.links.len() {
+            return Err(broken());
+        }
+        if frame.kind == Kind::Goodbye && !self.shares_host(from) {
+            // No agent here hears of that rank. Whoever waits for it must look again.
+            self.segment
+                .directory()
+                .set_state(from, RankState::Finalized);
+        }
+        self.take_frame(from, &frame, body)
+    }
+
+    /// Looks which parts are there.
+    fn look_at_coming(&mut self) -> Result<bool> {
+        let mut any = false;
+        let mut number = 0;
+        while let Some(mpi) = &mut self.mpi {
+            let Mpi { fabric, coming, .. } = &mut **mpi;
+            let Some(slot) = coming.get_mut(number) else {
+                break;
+            };
+            let mut moved = false;
+            if let Some(coming) = slot {
+                while let Some(part) = coming.parts.front_mut() {
+                    let Some(bytes) = fabric.is_there(part) else {
+                        break;
+                    };
+                    if bytes != part.len {
+                        return Err(corrupt(
+                            coming.from,
+                            "a part of a payload that is too short",
+                        ));
+                    }
+                    if let (Some(buffer), Some(receive)) =
+                        (&part.buffer, self.requests.receive(coming.id))
+                    {
+                        receive.span.fill_at(coming.got, buffer);
+                    }
+                    coming.got += bytes;
+                    coming.parts.pop_front();
+                    moved = true;
+                }
+                if moved && coming.got == coming.total {
+                    let (id, total) = (coming.id, coming.total);
+                    *slot = None;
+                    mpi.live -= 1;
+                    self.end_part(id, total);
+                    self.grant_numbers();
+                } else if moved {
+                    self.ask_for_parts(number);
+                }
+            }
+            any |= moved;
+            number += 1;
+        }
+        Ok(any)
+    }
+
+    /// Looks which parts have left.
+    fn look_at_going(&mut self) -> bool {
+        let (mut any, mut at) = (false, 0);
+        while let Some(mpi) = &mut self.mpi {
+            let Mpi { fabric, going, .. } = &mut **mpi;
+            let Some(payload) = going.get_mut(at) else {
+                break;
+            };
+            let mut moved = false;
+            while let Some(part) = payload.parts.front_mut() {
+                if !fabric.has_left(part) {
+                    break;
+                }
+                payload.parts.pop_front();
+                moved = true;
+            }
+            any |= moved;
+            if moved && payload.parts.is_empty() && payload.at == payload.total {
+                let id = payload.id;
+                going.swap_remove(at);
+                self.finish(id, Status::EMPTY);
+                continue;
+            }
+            if moved {
+                self.send_parts(at);
+            }
+            at += 1;
+        }
+        any
+    }
+
+    /// Whether a rank is one of this host.
+    fn shares_host(&self, rank: usize) -> bool {
+        self.places.indices().get(rank).copied().flatten().is_some()
+    }
+}
+
+impl Engine {
+    /// Says goodbye to all ranks that are reached through MPI, waits until they have too, and leaves it.
+    pub(super) fn leave_mpi(&self, site: Site) -> Result<()> {
+        {
+            let mut state = self.state.get();
+            for peer in 0..state.links.len() {
+                if state.links[peer].remote.is_some() {
+                    let goodbye = plain(Kind::Goodbye, SlotHead::default());
+                    state.send_frame(peer, &goodbye, |_| {});
+                }
+            }
+        }
+        let (mut naps, mut told) = (0_u32, false);
+        loop {
+            {
+                let mut state = self.state.get();
+                let moved = state.progress_mpi().map_err(|e| e.at(site))?;
+                let all = state
+                    .links
+                    .iter()
+                    .all(|link| link.remote.as_ref().is_none_or(|r| r.heard_goodbye));
+                // Before MPI is left, which may take until all leave it: whoever waits for this rank is to know.
+                if !state.mpi.as_ref().is_some_and(|mpi| mpi.owes()) && !told {
+                    told = true;
+                    let control = self.segment.control();
+                    control.set_state(self.places.local(), RankState::Finalized);
+                }
+                if all && told {
+                    if let Some(mpi) = state.mpi.take() {
+                        mpi.leave();
+                    }
+                    return Ok(());
+                }
+                if moved {
+                    naps = 0;
+                }
+            }
+            if self.segment.control().is_aborted() {
+                return Err(aborted());
+            }
+            naps += 1;
+            if naps > 1000 {
+                std::thread::sleep(Duration::from_micros(100));
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The site's MPI, by its C interface: what the transport needs of it, typed. Errors are fatal in MPI itself, which is its default.
+use super::mpi_request::Arrived;
+use core::ffi::c_int;
+use core::mem::MaybeUninit;
+use rsmpi::ffi;
+use std::io;
+
+/// A communicator of our own over all processes that MPI started.
+pub(crate) struct Mpi {
+    comm: ffi::MPI_Comm,
+    rank: usize,
+    size: usize,
+    /// Whether MPI was initialized here, and is to be finalized.
+    ours: bool,
+    serialized: bool,
+}
+
+// SAFETY: handles of MPI are plain values that any thread may use; the caller keeps calls apart, as the level of threads demands.
+unsafe impl Send for Mpi {}
+
+/// A message under way.
+pub(crate) struct Request(ffi::MPI_Request);
+
+// SAFETY: as `Mpi`.
+unsafe impl Send for Request {}
+
+fn int(n: usize) -> c_int {
+    c_int::try_from(n).unwrap_or(c_int::MAX)
+}
+
+impl Mpi {
+    /// Whether programs of this build can use it at all.
+    pub(crate) const PRESENT: bool = true;
+
+    /// Initializes MPI, for calls by one thread at a time (`serialized`), or by this one alone.
+    pub(crate) fn start(serialized: bool) -> io::Result<Mpi> {
+        let mut flag = 0;
+        // SAFETY: may be asked at any time; the result has room.
+        unsafe { ffi::MPI_Finalized(&mut flag) };
+        if flag != 0 {
+            return Err(io::Error::other("MPI has been finalized in this process"));
+        }
+        // SAFETY: as above.
+        unsafe { ffi::MPI_Initialized(&mut flag) };
+        let ours = flag == 0;
+        let mut granted = 0;
+        // SAFETY: MPI is initialized once; no arguments need to be given to it. The constants are MPI's own.
+        unsafe {
+            if ours {
+                let wanted = match serialized {
+                    true => ffi::RSMPI_THREAD_SERIALIZED,
+                    false => ffi::RSMPI_THREAD_FUNNELED,
+                };
+                ffi::MPI_Init_thread(
+                    core::ptr::null_mut(),
+                    core::ptr::null_mut(),
+                    wanted,
+                    &mut granted,
+                );
+            } else {
+                ffi::MPI_Query_thread(&mut granted);
+            }
+        }
+        let mut comm = MaybeUninit::uninit();
+        let (mut rank, mut size) = (0, 0);
+        // SAFETY: MPI is initialized; it writes the communicator, and asks of it follow.
+        let comm = unsafe {
+            ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, comm.as_mut_ptr());
+            let comm = comm.assume_init();
+            ffi::MPI_Comm_rank(comm, &mut rank);
+            ffi::MPI_Comm_size(comm, &mut size);
+            comm
+        };
+        Ok(Mpi {
+            comm,
+            rank: rank as usize,
+            size: size as usize,
+            ours,
+            // SAFETY: a constant.
+            serialized: granted >= unsafe { ffi::RSMPI_THREAD_SERIALIZED },
+        })
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether several threads may call in turn.
+    pub(crate) fn is_serialized(&self) -> bool {
+        self.serialized
+    }
+
+    /// The bytes that every process gives, by rank. All call it.
+    pub(crate) fn all_gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut counts = vec![0 as c_int; self.size];
+        let own = int(bytes.len());
+        // SAFETY: one int from each process, and room for all of them.
+        unsafe {
+            ffi::MPI_Allgather(
+                (&raw const own).cast(),
+                int(size_of::<c_int>()),
+                ffi::RSMPI_UINT8_T,
+                counts.as_mut_ptr().cast(),
+                int(size_of::<c_int>()),
+                ffi::RSMPI_UINT8_T,
+                self.comm,
+            );
+        }
+        let mut displacements = Vec::with_capacity(self.size);
+        let mut total = 0;
+        for &count in &counts {
+            displacements.push(total);
+            total += count;
+        }
+        // One byte more than needed: the address of nothing may be the constant that MPI takes for "in place".
+        let mut all = vec![0_u8; total as usize + 1];
+        let bytes = if bytes.is_empty() { &[0][..0] } else { bytes };
+        // SAFETY: the room is as long as all counts together, and each part lies inside of it.
+        unsafe {
+            ffi::MPI_Allgatherv(
+                bytes.as_ptr().cast(),
+                own,
+                ffi::RSMPI_UINT8_T,
+                all.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                displacements.as_ptr(),
+                ffi::RSMPI_UINT8_T,
+                self.comm,
+            );
+        }
+        let mut rest = &all[..];
+        let parts = counts.iter().map(|&count| {
+            let (part, behind) = rest.split_at(count as usize);
+            rest = behind;
+            part.to_vec()
+        });
+        parts.collect()
+    }
+
+    /// Starts a send.
+    ///
+    /// # Safety
+    /// The `len` bytes at `from` stay as they are until the request has been seen to be over.
+    pub(crate) unsafe fn send(&self, to: usize, tag: i32, from: *const u8, len: usize) -> Request {
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: the caller keeps the memory; MPI writes the request.
+        unsafe {
+            ffi::MPI_Isend(
+                from.cast(),
+                int(len),
+                ffi::RSMPI_UINT8_T,
+                int(to),
+                tag,
+                self.comm,
+                request.as_mut_ptr(),
+            );
+            Request(request.assume_init())
+        }
+    }
+
+    /// Starts a receive, of any process if `from` is `None`.
+    ///
+    /// # Safety
+    /// The `len` bytes at `to` are nobody else's until the request has been seen to be over, or was cancelled.
+    pub(crate) unsafe fn receive(
+        &self,
+        from: Option<usize>,
+        tag: i32,
+        to: *mut u8,
+        len: usize,
+    ) -> Request {
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: the caller keeps the memory; MPI writes the request. The constant is MPI's own.
+        unsafe {
+            let from = from.map_or(ffi::RSMPI_ANY_SOURCE, int);
+            ffi::MPI_Irecv(
+                to.cast(),
+                int(len),
+                ffi::RSMPI_UINT8_T,
+                from,
+                tag,
+                self.comm,
+                request.as_mut_ptr(),
+            );
+            Request(request.assume_init())
+        }
+    }
+
+    /// Whether a receive is over, and what it got.
+    #[inline]
+    pub(crate) fn received(&self, request: &mut Request) -> Option<Arrived> {
+        let (mut over, mut bytes) = (0, 0);
+        let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
+        // SAFETY: a request that was started; the status is read only where MPI wrote it.
+        unsafe {
+            ffi::MPI_Test(&mut request.0, &mut over, status.as_mut_ptr());
+            if over == 0 {
+                return None;
+            }
+            let status = status.assume_init();
+            ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut bytes);
+            Some(Arrived {
+                from: status.MPI_SOURCE as usize,
+                bytes: bytes as usize,
+            })
+        }
+    }
+
+    /// Whether a send is over.
+    #[inline]
+    pub(crate) fn sent(&self, request: &mut Request) -> bool {
+        let mut over = 0;
+        // SAFETY: a request that was started; no status is asked for.
+        unsafe { ffi::MPI_Test(&mut request.0, &mut over, ffi::RSMPI_STATUS_IGNORE) };
+        over != 0
+    }
+
+    /// Takes a receive back for which nothing will come.
+    pub(crate) fn cancel(&self, mut request: Request) {
+        // SAFETY: a receive that was started.
+        unsafe {
+            ffi::MPI_Cancel(&mut request.0);
+            ffi::MPI_Wait(&mut request.0, ffi::RSMPI_STATUS_IGNORE);
+        }
+    }
+
+    /// Leaves MPI. All call it.
+    pub(crate) fn finish(&mut self) {
+        // SAFETY: nothing is under way on the communicator, and nothing of MPI is used after it by us.
+        unsafe {
+            ffi::MPI_Comm_free(&mut self.comm);
+            if self.ours {
+                ffi::MPI_Finalize();
+            }
+        }
+    }
+}

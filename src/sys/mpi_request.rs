@@ -1,0 +1,8 @@
+//! What the two forms of [`mpi`](super::mpi) share.
+
+/// A message that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) from: usize,
+    pub(crate) bytes: usize,
+}
