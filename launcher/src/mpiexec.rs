@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn each_launcher_is_told_in_its_words() {
-        let line = "--transport mpi -n 2 -l -H a:1,b:1 --wdir /tmp -x A=1 ./p q : -n 1 ./r";
+        let line = "--transport mpi -n 2 -l -H a:2,b:1 --wdir /tmp -x A=1 ./p q : -n 1 ./r";
         let said = words(Family::OpenMpi, line).expect("words");
         assert_eq!(
             said,

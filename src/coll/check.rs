@@ -8,6 +8,7 @@ use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Signature, Site};
 use crate::transport::shm::cells::{Cells, HISTORY};
 use core::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 /// Notes a call in this member's history, in whatever form it runs, and as the call that the rank is in.
 #[inline]
@@ -184,12 +185,20 @@ pub(super) fn mismatch(
     theirs: (Signature, Signature),
     site: Site,
 ) -> Result<()> {
+    // A member notes its call right after it has announced its first line, by which we know of it. A second is more than it needs, unless
+    // it was stopped or has died there.
+    let end = Instant::now() + Duration::from_secs(1);
+    let is_noted =
+        || look_up(cells, member, begun.sequence).is_some_and(|n| n.sequence >= begun.sequence);
+    while !is_noted() && Instant::now() < end {
+        std::thread::sleep(Duration::from_micros(50));
+    }
     look(engine, c, cells, begun, member, site)?;
     let this = begun.signature.goes_with(theirs.0);
     if this && begun.previous.goes_with(theirs.1) {
         return Ok(());
     }
-    // The history has moved on: without the other's place.
+    // The history has moved on, or the other has not come to note its call: without its place.
     let (sequence, mine, signature) = match this {
         true => (begun.sequence - 1, begun.previous, theirs.1),
         false => (begun.sequence, begun.signature, theirs.0),
