@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tercio::launch::{self, Bind, Host, Job, Level, Output, Program, Reach};
 use tercio::traits::*;
 
-use crate::hosts::reach::Way;
+use crate::hosts::reach::{Starter, Way};
 use crate::hosts::{self, Entry};
 use crate::sentence::Sentence;
 
@@ -239,7 +239,8 @@ impl Report {
 fn examine(args: &Args) -> Result<Report, Sentence> {
     let named = named(args)?;
     let start_limit = Duration::from_secs(args.start_timeout.max(1));
-    let way = Way::new(&args.rsh_agent, args.push, start_limit)?;
+    let starter = Starter::Shell(args.rsh_agent.clone());
+    let way = Way::new(&starter, args.push, start_limit)?;
     // The agent's own file, which is this program; in a directory that every host has.
     let mut program = Program::new("/proc/self/exe", 1);
     program.wdir = Some("/".into());

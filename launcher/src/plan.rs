@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cargo::Target;
 use crate::hosts::place::{By, Hosts, Wish};
+use crate::hosts::reach::Starter;
 use crate::hosts::{self, Entry, allocation};
 use crate::options::{Binding, Input, JobOptions, Options};
 use crate::sentence::Sentence;
@@ -34,7 +35,8 @@ pub(crate) struct Plan {
     /// Whether the site's launcher starts the ranks, and which one if it was named.
     pub by_mpi: bool,
     pub mpiexec: Option<OsString>,
-    pub rsh_agent: String,
+    /// What starts the agents of other hosts.
+    pub starter: Starter,
     pub push: bool,
     pub start_timeout: Option<Duration>,
     pub silence: Option<Duration>,
@@ -92,7 +94,7 @@ impl Plan {
             hosts: None,
             by_mpi: false,
             mpiexec: None,
-            rsh_agent: "ssh".into(),
+            starter: Starter::Shell("ssh".into()),
             push: false,
             start_timeout: None,
             silence: None,
@@ -128,6 +130,13 @@ impl Plan {
                 ..Hosts::default()
             });
             plan.allocation = Some(found.job.clone());
+            // Where the site does not have it for all to use, ssh may do.
+            let starter = found.manager.starter();
+            let path = (around.variable)(OsStr::new("PATH")).unwrap_or_default();
+            let is_there = |starter: &Starter| {
+                std::env::split_paths(&path).any(|entry| entry.join(starter.name()).is_file())
+            };
+            plan.starter = starter.filter(is_there).unwrap_or(plan.starter);
         }
         let mut global = BTreeMap::new();
         let sockets = sockets(&programs);
@@ -192,7 +201,7 @@ impl Plan {
         self.start_timeout = job.start_timeout.or(self.start_timeout);
         self.silence = job.silence.or(self.silence);
         if let Some(agent) = &job.rsh_agent {
-            self.rsh_agent = agent.clone();
+            self.starter = Starter::Shell(agent.clone());
         }
         self.stdin = job.stdin.unwrap_or(self.stdin);
         self.binding = job.bind_to.unwrap_or(self.binding);
@@ -382,7 +391,14 @@ impl fmt::Display for Plan {
             }
         }
         if let Some(job) = &self.allocation {
-            writeln!(f, "hosts: those of {job}")?;
+            let by = self.starter.name();
+            match self.hosts.is_some() {
+                true => writeln!(
+                    f,
+                    "hosts: those of {job}, others than this one reached by {by}"
+                )?,
+                false => writeln!(f, "hosts: those of {job}")?,
+            }
         }
         for program in &self.programs {
             write!(f, "{program}")?;

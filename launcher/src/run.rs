@@ -162,7 +162,10 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
 /// The job over the hosts of the plan.
 fn spread(mut job: Job, plan: &Plan, hosts: &Hosts) -> Result<Job, Sentence> {
     let start_limit = plan.start_timeout.unwrap_or(Duration::from_secs(30));
-    let way = Way::new(&plan.rsh_agent, plan.push, start_limit)?;
+    let way = Way::new(&plan.starter, plan.push, start_limit)?;
+    for name in plan.starter.disturbing() {
+        job = job.env_remove(name);
+    }
     for (entry, ranks) in hosts.by_host() {
         job = job.host(Host {
             name: entry.name.clone(),

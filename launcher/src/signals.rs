@@ -1,8 +1,8 @@
-//! Signals to the launcher: INT, TERM, HUP and QUIT end the job, the terminal's stop pauses it. The ranks have process groups of
+//! Signals to the launcher: INT, TERM, HUP and QUIT end the job, the terminal's stop pauses it, USR1 and USR2 go to the ranks. These have process groups of
 //! their own, so what a terminal sends reaches this process alone.
 use std::io;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::low_level;
 use tercio::launch::{Ending, Handle};
 
@@ -11,7 +11,7 @@ pub(crate) struct Signals(signal_hook::iterator::Signals);
 
 impl Signals {
     pub(crate) fn catch() -> io::Result<Signals> {
-        let mut caught = vec![SIGINT, SIGTERM, SIGQUIT, SIGTSTP];
+        let mut caught = vec![SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2];
         // Under nohup a hangup is ignored, and stays so. (INT is caught even if ignored: a shell script's background jobs
         // begin so, and whoever sends them one means it.)
         if !ignored(SIGHUP) {
@@ -31,6 +31,7 @@ impl Signals {
                         let _ = low_level::raise(SIGSTOP);
                         job.resume();
                     }
+                    SIGUSR1 | SIGUSR2 => job.signal(signal),
                     // A second one kills at once: `end` again means that waiting for the grace is over.
                     _ => job.end(Ending::Signal(signal)),
                 }

@@ -13,7 +13,8 @@ pub(super) const MAGIC: &[u8] = b"\0tercio agent 1\n";
 pub(super) enum Channel {
     /// A socket that keeps frames apart.
     Packets(OwnedFd),
-    /// Bytes: each frame with its length, four bytes, in front.
+    /// Bytes: each frame with its length, four bytes, in front, and a line's end behind it. What carries the stream may hold back what is no
+    /// whole line, as srun does.
     Stream(Box<Stream>),
 }
 
@@ -28,6 +29,8 @@ pub(super) struct Stream {
     unsent: Vec<u8>,
 }
 
+/// What stands behind each frame.
+const LINE_END: u8 = b'\n';
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -117,9 +120,15 @@ impl Stream {
                         format!("a frame of {len} bytes"),
                     ));
                 }
-                if rest.len() >= len {
+                if let Some(&end) = rest.get(len) {
+                    if end != LINE_END {
+                        return Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "a frame without an end",
+                        ));
+                    }
                     let frame = rest[..len].to_vec();
-                    self.taken += 4 + len;
+                    self.taken += 4 + len + 1;
                     return Ok(frame);
                 }
             }
@@ -148,6 +157,7 @@ impl Stream {
         }
         self.unsent.extend((frame.len() as u32).to_le_bytes());
         self.unsent.extend(frame);
+        self.unsent.push(LINE_END);
         self.flush()
     }
 
@@ -234,7 +244,7 @@ mod tests {
         assert!(!channel.is_flushed());
         let mut all = 0;
         let mut buffer = vec![0; 1 << 16];
-        while all < sent * 30_004 {
+        while all < sent * 30_005 {
             all += fd::read(taken.as_raw_fd(), &mut buffer).unwrap();
             channel.flush().unwrap();
         }
@@ -245,6 +255,17 @@ mod tests {
     fn too_long_a_frame_is_refused() {
         let (mut channel, feed, _taken) = over_pipes();
         fd::write(feed.as_raw_fd(), &(PACKET as u32 + 1).to_le_bytes()).unwrap();
+        let error = channel.receive().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_frame_ends_with_its_line() {
+        let (mut channel, feed, _taken) = over_pipes();
+        fd::write(feed.as_raw_fd(), b"\x01\0\0\0a").unwrap();
+        let error = channel.receive().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        fd::write(feed.as_raw_fd(), b"b").unwrap();
         let error = channel.receive().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
@@ -271,7 +292,7 @@ mod tests {
         fn frames_survive_being_cut_anywhere(lens in prop::collection::vec(0_usize..50, 1..8), cut in 1_usize..20) {
             let (mut channel, feed, _taken) = over_pipes();
             let bytes: Vec<u8> = lens.iter().enumerate().flat_map(|(n, &len)| {
-                (len as u32).to_le_bytes().into_iter().chain(std::iter::repeat_n(n as u8, len))
+                (len as u32).to_le_bytes().into_iter().chain(std::iter::repeat_n(n as u8, len)).chain([LINE_END])
             }).collect();
             let mut got = Vec::new();
             for piece in bytes.chunks(cut) {

@@ -124,6 +124,11 @@ impl Agent {
                 self.ranks.iter_mut().for_each(|rank| rank.stop = None);
                 teardown::signal_all(&self.ranks, libc::SIGCONT);
             }
+            Order::Signal(signal) => {
+                for rank in self.ranks.iter().filter(|rank| !rank.over()) {
+                    let _ = process::signal(rank.main_process(), signal);
+                }
+            }
             Order::Taken(bytes) => self.outbox.taken(bytes as usize),
             Order::Closed(stream) => {
                 // As if the ranks wrote there themselves: they get SIGPIPE.

@@ -60,6 +60,12 @@ impl Rank {
             .map_or(self.pid, |claimant| claimant.pid)
     }
 
+    /// That process: a wrapper that started it hears nothing of what is meant for it.
+    pub(super) fn main_process(&self) -> BorrowedFd<'_> {
+        let claimant = self.claimant.as_ref();
+        claimant.map_or(self.process.as_fd(), |claimant| claimant.process.as_fd())
+    }
+
     /// Whether the process started for it claimed it itself.
     pub(super) fn is_claimant(&self) -> bool {
         self.claimant

@@ -469,7 +469,7 @@ impl Drop for Running {
     }
 }
 
-/// Ends, pauses and resumes a job from any thread; does nothing once the job has ended.
+/// Ends, pauses, resumes and signals a job from any thread; does nothing once the job has ended.
 ///
 /// ```no_run
 /// use tercio::launch::{Ending, Job, Program};
@@ -513,6 +513,12 @@ impl Handle {
                     state.paused || state.is_over()
                 }),
         );
+    }
+
+    /// Sends every rank this signal, for instance SIGUSR1, which a program may catch to write a checkpoint. A rank that is started by a wrapper
+    /// gets it itself, once it has initialized.
+    pub fn signal(&self, signal: i32) {
+        self.shared.order(&Order::Signal(signal));
     }
 
     /// Lets every rank go on.

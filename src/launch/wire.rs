@@ -46,6 +46,8 @@ pub(super) enum Order {
     Gone(u32, u32),
     /// The launcher's side lives.
     Beat,
+    /// Every rank gets this signal.
+    Signal(i32),
 }
 
 /// To the launcher.
@@ -110,7 +112,7 @@ pub(super) struct Hello {
 }
 
 /// Counts up with every change of what the frames mean.
-pub(super) const WIRE: u32 = 1;
+pub(super) const WIRE: u32 = 2;
 /// A number whose bytes tell the order that a machine has them in.
 pub(super) const BYTE_ORDER: u32 = 0x0102_0304;
 /// Spans of ranks in one account: more come from jobs whose ranks are strewn over hosts, and are left out.
@@ -317,6 +319,7 @@ impl Order {
             Order::Publish(record) => put_record(Writer::new(10), record),
             Order::Gone(rank, state) => Writer::new(11).u32(*rank).u32(*state).0,
             Order::Beat => Writer::new(12).0,
+            Order::Signal(signal) => Writer::new(13).u32(*signal as u32).0,
         }
     }
 
@@ -339,6 +342,7 @@ impl Order {
             10 => Order::Publish(take_record(frame)?),
             11 => Order::Gone(frame.u32()?, frame.u32()?),
             12 => Order::Beat,
+            13 => Order::Signal(i32::try_from(frame.u32()?).ok().filter(|s| *s < 128)?),
             _ => return None,
         })
     }
@@ -467,6 +471,7 @@ mod tests {
             Order::Go,
             Order::Pause,
             Order::Resume,
+            Order::Signal(libc::SIGUSR1),
             Order::Taken(7),
             Order::Closed(Stream::Err),
             Order::Stdin(vec![]),

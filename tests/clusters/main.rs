@@ -3,6 +3,8 @@
 //!
 //! This executable is the program that they start, named by a variable. Built with `system-mpi`, and with TERCIO_TEST_MPIEXEC naming the launcher
 //! of that MPI, it tests ranks that reach each other through it (`scripts/test mpi`).
+mod nodes;
+
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -27,12 +29,15 @@ fn main() {
     let mut trials = Vec::new();
     let launchers = match std::env::var("TERCIO_TEST_MPIEXEC") {
         Ok(mpiexec) => of_mpi(mpiexec),
-        Err(_) => vec![HYDRA, SLURM, ALLOCATION],
+        Err(_) => vec![HYDRA, SLURM, ALLOCATION, TWO_NODES],
     };
     for launcher in launchers {
         match launcher.missing() {
             None => trials.extend(tests(launcher)),
             Some(why) => println!("left out: ranks started by {} ({why})", launcher.name),
+        }
+        if launcher.name == TWO_NODES.name && launcher.missing().is_none() {
+            trials.extend(nodes::tests());
         }
     }
     libtest_mimic::run(&arguments, trials).exit();
@@ -57,7 +62,7 @@ const HYDRA: Launcher = Launcher {
 
 const SLURM: Launcher = Launcher {
     name: "srun",
-    words: &["srun", "--mpi=pmi2", "--overcommit", "-n"],
+    words: &["srun", "--mpi=pmi2", "--overcommit", "-N", "1", "-n"],
     probe: &["srun", "--immediate=5", "-n", "1", "true"],
     way: Way::Near,
 };
@@ -65,8 +70,25 @@ const SLURM: Launcher = Launcher {
 /// Our own launcher within an allocation: how many ranks, and where, it hears from Slurm.
 const ALLOCATION: Launcher = Launcher {
     name: "salloc",
-    words: &["salloc", "--quiet", "--overcommit", "-n"],
+    words: &["salloc", "--quiet", "--overcommit", "-N", "1", "-n"],
     probe: &["salloc", "--quiet", "--immediate=5", "-n", "1", "true"],
+    way: Way::Near,
+};
+
+/// The same with ranks on both nodes of scripts/slurm: agents started by srun, sockets between the nodes.
+const TWO_NODES: Launcher = Launcher {
+    name: "salloc_two_nodes",
+    words: &["salloc", "--quiet", "--overcommit", "-N", "2", "-n"],
+    probe: &[
+        "salloc",
+        "--quiet",
+        "--immediate=5",
+        "-N",
+        "2",
+        "-n",
+        "2",
+        "true",
+    ],
     way: Way::Near,
 };
 
@@ -147,7 +169,7 @@ impl Launcher {
     }
 
     fn is_own(self) -> bool {
-        self.name == ALLOCATION.name
+        [ALLOCATION.name, TWO_NODES.name].contains(&self.name)
     }
 
     fn missing(self) -> Option<String> {
@@ -198,6 +220,7 @@ impl Launcher {
 
     /// Runs so many tasks, and sees that nothing is left of them.
     fn run(self, tasks: usize, task: &str) -> Output {
+        let _nodes = nodes::in_use();
         let mark = Mark::new();
         let output = self.command(tasks, task, &mark).output().unwrap();
         mark.wait_until_gone();
@@ -303,6 +326,7 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
             assert!(errors.contains("rank 1 "), "{errors}");
         }),
         trial("ranks_do_not_outlive_their_agent", |launcher| {
+            let _nodes = nodes::in_use();
             let mark = Mark::new();
             let mut child = launcher
                 .command(2, "forever", &mark)

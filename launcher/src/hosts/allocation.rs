@@ -2,6 +2,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use super::reach::Starter;
 use super::{Entry, file};
 use crate::sentence::Sentence;
 
@@ -13,9 +14,31 @@ type Variables<'a> = &'a dyn Fn(&OsStr) -> Option<OsString>;
 pub(crate) struct Allocation {
     /// "Slurm job 17"
     pub job: String,
+    pub manager: Manager,
     pub entries: Vec<Entry>,
     /// How many ranks were asked of the manager, where it tells that beside the hosts.
     pub ranks: Option<usize>,
+}
+
+/// Who gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manager {
+    Slurm,
+    Pbs,
+    Lsf,
+    Sge,
+}
+
+impl Manager {
+    /// The command of its own by which programs are started on a job's other hosts, if it has one that takes a host and a command.
+    pub(crate) fn starter(self) -> Option<Starter> {
+        match self {
+            Manager::Slurm => Some(Starter::Srun),
+            Manager::Lsf => Some(Starter::Blaunch),
+            Manager::Sge => Some(Starter::Qrsh),
+            Manager::Pbs => None,
+        }
+    }
 }
 
 /// The allocation that this process runs in, if it runs in one.
@@ -154,6 +177,7 @@ fn slurm(around: &Around<'_>) -> Result<Option<Allocation>, Sentence> {
     Ok(Some(Allocation {
         entries: once(entries, variable),
         job: format!("Slurm job {job}"),
+        manager: Manager::Slurm,
         ranks,
     }))
 }
@@ -192,7 +216,7 @@ fn pbs(around: &Around<'_>) -> Result<Option<Allocation>, Sentence> {
     };
     let names = lines.into_iter().map(|mut line| line.swap_remove(0));
     let job = around.get("PBS_JOBID").unwrap_or_default();
-    a_slot_each("PBS", &job, "PBS_NODEFILE", names.collect()).map(Some)
+    a_slot_each(Manager::Pbs, &job, "PBS_NODEFILE", names.collect()).map(Some)
 }
 
 /// LSF: a file with a line for each rank, or a list of hosts and numbers, or of a host for each rank.
@@ -202,7 +226,7 @@ fn lsf(around: &Around<'_>) -> Result<Option<Allocation>, Sentence> {
     };
     if let Some(lines) = around.lines("LSB_DJOB_HOSTFILE")? {
         let names = lines.into_iter().map(|mut line| line.swap_remove(0));
-        return a_slot_each("LSF", &job, "LSB_DJOB_HOSTFILE", names.collect()).map(Some);
+        return a_slot_each(Manager::Lsf, &job, "LSB_DJOB_HOSTFILE", names.collect()).map(Some);
     }
     if let Some(list) = around.get("LSB_MCPU_HOSTS") {
         let name = "LSB_MCPU_HOSTS";
@@ -214,12 +238,12 @@ fn lsf(around: &Around<'_>) -> Result<Option<Allocation>, Sentence> {
             };
             entries.push(entry(name, host, number(name, slots)?)?);
         }
-        return Ok(Some(whole(format!("LSF job {job}"), once(entries, name))));
+        return Ok(Some(whole(Manager::Lsf, &job, once(entries, name))));
     }
     match around.get("LSB_HOSTS") {
         Some(list) => {
             let names = list.split_whitespace().map(str::to_owned).collect();
-            a_slot_each("LSF", &job, "LSB_HOSTS", names).map(Some)
+            a_slot_each(Manager::Lsf, &job, "LSB_HOSTS", names).map(Some)
         }
         None => Ok(None),
     }
@@ -246,12 +270,12 @@ fn sge(around: &Around<'_>) -> Result<Option<Allocation>, Sentence> {
         return Err(unclear(name, "", "its file names no host"));
     }
     let job = around.get("JOB_ID").unwrap_or_default();
-    Ok(Some(whole(named("SGE", &job), once(entries, name))))
+    Ok(Some(whole(Manager::Sge, &job, once(entries, name))))
 }
 
 /// An allocation that names a host once for each rank.
 fn a_slot_each(
-    manager: &str,
+    manager: Manager,
     job: &str,
     variable: &str,
     names: Vec<String>,
@@ -261,14 +285,7 @@ fn a_slot_each(
     if entries.is_empty() {
         return Err(unclear(variable, "", "it names no host"));
     }
-    Ok(whole(named(manager, job), once(entries, variable)))
-}
-
-fn named(manager: &str, job: &str) -> String {
-    match job.is_empty() {
-        true => format!("{manager} job"),
-        false => format!("{manager} job {job}"),
-    }
+    Ok(whole(manager, job, once(entries, variable)))
 }
 
 fn entry(variable: &str, name: &str, slots: usize) -> Result<Entry, Sentence> {
@@ -282,9 +299,16 @@ fn entry(variable: &str, name: &str, slots: usize) -> Result<Entry, Sentence> {
     }
 }
 
-fn whole(job: String, entries: Vec<Entry>) -> Allocation {
+fn whole(manager: Manager, job: &str, entries: Vec<Entry>) -> Allocation {
+    let name = match manager {
+        Manager::Slurm => "Slurm",
+        Manager::Pbs => "PBS",
+        Manager::Lsf => "LSF",
+        Manager::Sge => "SGE",
+    };
     Allocation {
-        job,
+        job: format!("{name} job {job}").trim_end().to_owned(),
+        manager,
         entries,
         ranks: None,
     }

@@ -1,4 +1,4 @@
-//! How the agent of another host is started: by ssh, or by what the user names in its place.
+//! How the agent of another host is started: by ssh, by what the user names in its place, or by the resource manager whose job it is.
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,43 @@ use tercio::launch::Reach;
 use super::Entry;
 use crate::sentence::Sentence;
 
+/// What starts agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Starter {
+    /// A command that takes a host and a command line, as a shell would split it: ssh, or what was named in its place.
+    Shell(String),
+    /// Slurm's, within a job: one step of one task for each host.
+    Srun,
+    /// LSF's, within a job.
+    Blaunch,
+    /// SGE's, within a job.
+    Qrsh,
+}
+
+impl Starter {
+    /// The command's name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Starter::Shell(agent) => agent,
+            Starter::Srun => "srun",
+            Starter::Blaunch => "blaunch",
+            Starter::Qrsh => "qrsh",
+        }
+    }
+
+    /// Variables by which the user's settings for their own use of the command would spoil ours.
+    pub(crate) fn disturbing(&self) -> &'static [&'static str] {
+        match self {
+            // Labels in front of lines, and a terminal in the place of the pipe.
+            Starter::Srun => &["SLURM_LABELIO", "SRUN_LABELIO", "SLURM_UNBUFFEREDIO"],
+            _ => &[],
+        }
+    }
+}
+
 /// What all hosts have in common.
 pub(crate) struct Way<'a> {
-    /// The command that takes a host and a command line, as a shell would split it.
-    agent: &'a str,
+    starter: &'a Starter,
     /// This program, which hosts with the same files have too.
     own: PathBuf,
     /// The name under which hosts keep this program if they are to ask for it.
@@ -24,9 +57,9 @@ pub(crate) struct Way<'a> {
 const CONNECT: u64 = 10;
 
 impl<'a> Way<'a> {
-    /// By the command `agent`, with this program brought along if `push` says so.
+    /// By `starter`, with this program brought along if `push` says so.
     pub(crate) fn new(
-        agent: &'a str,
+        starter: &'a Starter,
         push: bool,
         start_limit: Duration,
     ) -> Result<Way<'a>, Sentence> {
@@ -40,7 +73,7 @@ impl<'a> Way<'a> {
         };
         let push = push.then(name).transpose()?;
         Ok(Way {
-            agent,
+            starter,
             own,
             push,
             start_limit,
@@ -51,7 +84,44 @@ impl<'a> Way<'a> {
         if entry.is_here() {
             return Reach::Here;
         }
-        let mut words: Vec<OsString> = self.agent.split_whitespace().map(Into::into).collect();
+        let words = match self.starter {
+            Starter::Shell(agent) => self.by_shell(agent, entry),
+            Starter::Srun => {
+                let node = format!("--nodelist={}", entry.name);
+                // Beside what else runs in the job, with all its memory and processors, and nothing of PMI in it. Options win over variables.
+                let options = [
+                    "srun",
+                    "--quiet",
+                    "--overlap",
+                    "--mem=0",
+                    "--nodes=1",
+                    "--ntasks=1",
+                    &node,
+                    "--cpu-bind=none",
+                    "--mpi=none",
+                    "--input=all",
+                    "--output=all",
+                    "--error=all",
+                    "--kill-on-bad-exit=0",
+                    "sh",
+                    "-c",
+                ];
+                let mut words: Vec<OsString> = options.map(OsString::from).into();
+                words.push(self.script().into());
+                words
+            }
+            Starter::Blaunch => self.in_words(&["blaunch"], entry),
+            // -V: the environment goes along, as with the others.
+            Starter::Qrsh => self.in_words(&["qrsh", "-inherit", "-V"], entry),
+        };
+        Reach::Command {
+            words,
+            push: self.push.is_some(),
+        }
+    }
+
+    fn by_shell(&self, agent: &str, entry: &Entry) -> Vec<OsString> {
+        let mut words: Vec<OsString> = agent.split_whitespace().map(Into::into).collect();
         let program = words.first().map(Path::new).and_then(Path::file_name);
         if program.is_some_and(|name| name == "ssh") {
             let limit = self.start_limit.as_secs().clamp(1, CONNECT);
@@ -68,16 +138,32 @@ impl<'a> Way<'a> {
             words.extend(["-o".into(), format!("ConnectTimeout={limit}").into()]);
         }
         words.push(entry.target().into());
-        words.push(self.command().into());
-        Reach::Command {
-            words,
-            push: self.push.is_some(),
+        words.push(self.line().into());
+        words
+    }
+
+    /// By a command of which some versions have a shell read the words again: in words that mean the same to both.
+    fn in_words(&self, command: &[&str], entry: &Entry) -> Vec<OsString> {
+        let mut words: Vec<OsString> = command.iter().map(Into::into).collect();
+        words.push(entry.name.clone().into());
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+=,:@%".contains(byte);
+        if self.push.is_none() && self.own.as_os_str().as_bytes().iter().all(plain) {
+            words.extend(["env", "TERCIO_ROLE=agent"].map(OsString::from));
+            words.push(self.own.clone().into());
+        } else {
+            words.push(self.line().into());
         }
+        words
     }
 
     /// The line that the host's login shell gets, whatever shell that is.
-    fn command(&self) -> String {
-        let script = match &self.push {
+    fn line(&self) -> String {
+        format!("sh -c '{}'", self.script().replace('\'', r"'\''"))
+    }
+
+    /// What the host's sh does: it becomes the agent.
+    fn script(&self) -> String {
+        match &self.push {
             None => format!(
                 "p={}; t=$p; [ -x \"$t\" ] || t=$(command -v tercio) || {{ echo \"tercio: no tercio at $p\" >&2; exit 127; }}; \
                  TERCIO_ROLE=agent exec \"$t\"",
@@ -88,8 +174,7 @@ impl<'a> Way<'a> {
                  echo TERCIO-WANTS && read n && head -c \"$n\" > \"$t.$$\" && chmod 700 \"$t.$$\" && mv \"$t.$$\" \"$t\"; }} || \
                  {{ echo \"tercio: cannot be put into $d\" >&2; exit 126; }}; TERCIO_ROLE=agent exec \"$t\""
             ),
-        };
-        format!("sh -c '{}'", script.replace('\'', r"'\''"))
+        }
     }
 }
 
@@ -124,9 +209,13 @@ mod tests {
     use super::*;
 
     fn words(agent: &str, host: &str, own: &str, push: Option<String>) -> Vec<String> {
+        by(&Starter::Shell(agent.into()), host, own, push)
+    }
+
+    fn by(starter: &Starter, host: &str, own: &str, push: Option<String>) -> Vec<String> {
         let entry = &list("-H", host).expect("a host")[0];
         let way = Way {
-            agent,
+            starter,
             own: own.into(),
             push,
             start_limit: Duration::from_secs(5),
@@ -148,6 +237,43 @@ mod tests {
         let all = words("/usr/bin/rsh", "b", "/opt/tercio", None);
         assert_eq!(all[..2], ["/usr/bin/rsh", "b"]);
         assert!(words("ssh", "localhost", "/opt/tercio", None).is_empty());
+    }
+
+    #[test]
+    fn resource_managers_have_commands_of_their_own() {
+        let all = by(&Starter::Srun, "node07", "/opt/tercio", None);
+        assert_eq!(all[0], "srun");
+        for option in ["--overlap", "--nodelist=node07", "--nodes=1", "--ntasks=1"] {
+            assert!(all.iter().any(|word| word == option), "{all:?}");
+        }
+        assert!(
+            all[all.len() - 3..]
+                .join(" ")
+                .starts_with("sh -c p=\"/opt/tercio\"")
+        );
+        let all = by(&Starter::Blaunch, "node07", "/opt/tercio", None);
+        assert_eq!(
+            all.join(" "),
+            "blaunch node07 env TERCIO_ROLE=agent /opt/tercio"
+        );
+        let all = by(&Starter::Qrsh, "node07", "/opt/tercio", None);
+        assert_eq!(
+            all.join(" "),
+            "qrsh -inherit -V node07 env TERCIO_ROLE=agent /opt/tercio"
+        );
+        // What a shell would take apart is quoted for one.
+        let all = by(&Starter::Qrsh, "node07", "/my files/tercio", None);
+        assert!(
+            all[4].starts_with("sh -c 'p=\"/my files/tercio\""),
+            "{all:?}"
+        );
+        let all = by(
+            &Starter::Blaunch,
+            "node07",
+            "/opt/tercio",
+            Some("tercio-x".into()),
+        );
+        assert!(all[2].contains("TERCIO-WANTS"), "{all:?}");
     }
 
     /// What a remote shell would do with the line, done by the shell here.

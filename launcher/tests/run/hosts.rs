@@ -61,6 +61,75 @@ fn ranks_run_on_the_hosts_of_the_file() {
     );
 }
 
+/// LSF and SGE have commands of their own for the other hosts of a job; what stands in their place notes its words and runs the command here.
+#[test]
+fn hosts_of_a_resource_managers_job_are_reached_by_its_own_command() {
+    let note = |words: &str| format!("echo \"{words}\" >> \"$(dirname \"$0\")/words\"");
+    for (name, takes, hosts) in [
+        (
+            "blaunch",
+            "shift",
+            [("LSB_JOBID", "5"), ("LSB_MCPU_HOSTS", "one 2 two 1")],
+        ),
+        (
+            "qrsh",
+            "shift 3",
+            [("JOB_ID", "12"), ("PE_HOSTFILE", "FILE")],
+        ),
+    ] {
+        let net = Net::new(name, LOGIN);
+        let stub = net.scratch.path(name);
+        let (all, host) = (note("$*"), if name == "qrsh" { "$3" } else { "$1" });
+        let text = format!("#!/bin/sh\n{all}\nAT={host}\nexport AT\n{takes}\nexec \"$@\"\n");
+        std::fs::write(&stub, text).expect("a stub");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&stub, mode).expect("an executable stub");
+        let file = net.scratch.path("hosts");
+        std::fs::write(
+            &file,
+            "one 2 all.q@one UNDEFINED\ntwo 1 all.q@two UNDEFINED\n",
+        )
+        .expect("a hostfile");
+        let job = |words: &[&str]| {
+            let mut command = tercio(&[words, &["sh", "-c", "echo $TERCIO_RANK $AT"]].concat());
+            let path = format!("{}:/usr/bin:/bin", net.scratch.0.display());
+            command.env("PATH", path).env("HOME", &net.scratch.0);
+            for (variable, value) in hosts {
+                command.env(variable, value.replace("FILE", &file));
+            }
+            ended(&mut command)
+        };
+        let by_manager = job(&["-n", "3"]);
+        assert_eq!(by_manager.err, "", "{name}");
+        assert_eq!(by_manager.sorted(), ["0 one", "1 one", "2 two"], "{name}");
+        let words =
+            std::fs::read_to_string(net.scratch.path("words")).expect("what the stub noted");
+        let mut words: Vec<&str> = words.lines().collect();
+        words.sort_unstable();
+        let agent = format!("env TERCIO_ROLE=agent {}", env!("CARGO_BIN_EXE_tercio"));
+        let before = if name == "qrsh" {
+            "qrsh -inherit -V"
+        } else {
+            "blaunch"
+        };
+        let before = before.strip_prefix(name).unwrap_or_default();
+        let expected =
+            ["one", "two"].map(|host| format!("{before} {host} {agent}").trim().to_owned());
+        assert_eq!(words, expected, "{name}");
+        // What is named on the command line wins.
+        let by_shell = job(&["-n", "3", "--rsh-agent", &net.rsh()]);
+        assert_eq!(
+            by_shell.sorted(),
+            ["0 one", "1 one", "2 two"],
+            "{name}: {}",
+            by_shell.err
+        );
+        let again =
+            std::fs::read_to_string(net.scratch.path("words")).expect("what the stub noted");
+        assert_eq!(again.lines().count(), 2, "{name}");
+    }
+}
+
 #[test]
 fn codes_signals_and_limits_are_those_of_one_host_and_the_verdict_names_it() {
     let net = Net::new("codes", LOGIN);
@@ -282,11 +351,11 @@ fn hosts_that_cannot_be_used_are_told_with_what_to_do() {
             "has no tercio where this one has it",
         ),
         (
-            r"printf '\0tercio agent 1\n\26\0\0\0\7\4\3\2\1\1\0\0\0\5\0\0\0\060.0.0\1\0\0\0'; exec sleep 60",
+            r"printf '\0tercio agent 1\n\26\0\0\0\7\4\3\2\1\1\0\0\0\5\0\0\0\060.0.0\1\0\0\0\n'; exec sleep 60",
             "has tercio 0.0.0 and this one has",
         ),
         (
-            r"printf '\0tercio agent 1\n\26\0\0\0\7\1\2\3\4\1\0\0\0\5\0\0\0\060.0.0\1\0\0\0'; exec sleep 60",
+            r"printf '\0tercio agent 1\n\26\0\0\0\7\1\2\3\4\1\0\0\0\5\0\0\0\060.0.0\1\0\0\0\n'; exec sleep 60",
             "has its bytes in another order",
         ),
     ];
@@ -342,7 +411,7 @@ fn what_a_login_prints_is_passed_over_and_slow_hosts_are_named() {
     );
     assert_eq!(
         ended.err,
-        "tercio: 1/2 hosts up, waiting for one (ssh, 2 s)\n"
+        "tercio: 1/2 hosts up, waiting for one (rsh, 2 s)\n"
     );
 }
 
@@ -502,6 +571,37 @@ fn signals_reach_ranks_on_every_host() {
     job.job.send(libc::SIGINT);
     let (code, said) = job.end();
     assert_eq!(code, Some(130), "{said}");
+}
+
+#[test]
+fn a_users_signal_goes_to_every_rank() {
+    let net = Net::new("users-signal", LOGIN);
+    let ready = net.scratch.path("ready");
+    let script = format!(
+        "trap 'echo $TERCIO_RANK got one; exit' USR1; trap 'echo $TERCIO_RANK got two' USR2; echo >> {ready}; while :; do sleep 0.02; done"
+    );
+    for hosts in [&["-n", "2"][..], &["-H", "localhost:1,one:1"]] {
+        std::fs::write(&ready, "").expect("a file");
+        let words = [hosts, &["sh", "-c", &script]].concat();
+        let mut command = net.tercio(&words);
+        let child = command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("started");
+        let set = || std::fs::read_to_string(&ready).expect("a file").len() == 2;
+        eventually("both ranks are ready", set);
+        let launcher = i32::try_from(child.id()).expect("a number");
+        signal(launcher, libc::SIGUSR2);
+        // They catch it, and are not ended by it: the other reaches them too.
+        std::thread::sleep(Duration::from_millis(200));
+        signal(launcher, libc::SIGUSR1);
+        let output = child.wait_with_output().expect("ended");
+        assert_eq!(output.status.code(), Some(0));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["0 got one", "0 got two", "1 got one", "1 got two"]);
+    }
 }
 
 #[test]

@@ -95,6 +95,17 @@ impl Link {
         }
     }
 
+    /// The name of the command that leads there.
+    pub(super) fn program(&self) -> String {
+        match &self.reach {
+            Reach::Command { words, .. } => words.first().map_or_else(String::new, |word| {
+                let word = word.to_string_lossy();
+                word.rsplit('/').next().unwrap_or_default().to_owned()
+            }),
+            Reach::Here => "this host".into(),
+        }
+    }
+
     pub(super) fn is_remote(&self) -> bool {
         self.reach != Reach::Here
     }

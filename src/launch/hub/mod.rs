@@ -384,9 +384,9 @@ impl Hub {
             .filter(|link| self.phase != Phase::Starting || !link.is_up())
             .map(|link| {
                 let what = match link.state {
-                    State::Waiting => "its turn",
-                    State::Up | State::Running => "its ranks",
-                    _ => "ssh",
+                    State::Waiting => "its turn".into(),
+                    State::Up | State::Running => "its ranks".into(),
+                    _ => link.program(),
                 };
                 let since = now.duration_since(link.since).as_secs();
                 format!("{} ({what}, {since} s)", link.name)
@@ -616,7 +616,9 @@ impl Hub {
                     }
                 }
             }
-            Order::Closed(_) => self.links.iter_mut().for_each(|link| link.order(&order)),
+            Order::Closed(_) | Order::Signal(_) => {
+                self.links.iter_mut().for_each(|link| link.order(&order))
+            }
             Order::End(why) => {
                 let cause = match why {
                     Ending::TimeLimit => Cause::TimeLimit(self.job.timeout),

@@ -37,7 +37,11 @@ pub(super) fn sentence(
 ) -> String {
     let command = words.first().map_or("", String::as_str);
     let program = command.rsplit('/').next().unwrap_or_default();
-    let try_it = "it must work without a password or a question";
+    let try_it = match within_a_job(program) {
+        true => "it must work within this job",
+        false => "it must work without a password or a question",
+    };
+    let check = format!("check \"{}\"", by_hand(program, host));
     // Some say on standard output why they let nobody in.
     let said = if said.trim().is_empty() { noise } else { said };
     let last = last_words(said);
@@ -50,7 +54,7 @@ pub(super) fn sentence(
             "host \"{host}\": {command} cannot be started: {error}; install it, or name another by --rsh-agent"
         ),
         Failed::Late(limit) => format!(
-            "host \"{host}\" had no agent within {} s{quoted}; check \"{program} {host} true\": {try_it}; --start-timeout gives it longer",
+            "host \"{host}\" had no agent within {} s{quoted}; {check}: {try_it}; --start-timeout gives it longer",
             limit.as_secs_f64()
         ),
         Failed::Strange(hello) if hello.order != BYTE_ORDER.to_ne_bytes() => format!(
@@ -65,8 +69,9 @@ pub(super) fn sentence(
             own_version()
         ),
         Failed::Noise => format!(
-            "host \"{host}\" answered with something that is no agent's: \"{}\"; check what its login scripts print, and \"{program} {host} true\"",
-            last_words(noise)
+            "host \"{host}\" answered with something that is no agent's: \"{}\"; check what its login scripts print, and \"{}\"",
+            last_words(noise),
+            by_hand(program, host)
         ),
         Failed::Ended(exit) => ended(host, program, *exit, said, &quoted),
     }
@@ -79,7 +84,7 @@ fn ended(host: &str, program: &str, exit: Option<Exit>, said: &str, quoted: &str
         None => "ended".into(),
     };
     let has = |text: &str| said.to_ascii_lowercase().contains(text);
-    let check = format!("check \"{program} {host} true\"");
+    let check = format!("check \"{}\"", by_hand(program, host));
     if exit == Some(Exit::Code(127)) || has("no tercio at") || has("command not found") {
         return format!(
             "host \"{host}\" has no tercio where this one has it, nor in its PATH{quoted}; install it there, or let --push bring it along"
@@ -114,10 +119,28 @@ fn ended(host: &str, program: &str, exit: Option<Exit>, said: &str, quoted: &str
             "host \"{host}\" cannot be reached{quoted}; check that it is up, its address, and that no firewall is between"
         );
     }
+    let must = match within_a_job(program) {
+        true => "it must work within this job; --rsh-agent ssh goes another way",
+        false => "it must work without a password or a question",
+    };
     format!(
-        "host \"{host}\": {program} ended before there was an agent ({how}{}); {check}: it must work without a password or a question",
+        "host \"{host}\": {program} ended before there was an agent ({how}{}); {check}: {must}",
         prefixed(quoted)
     )
+}
+
+/// Whether a command starts programs on the hosts of a resource manager's job only.
+fn within_a_job(program: &str) -> bool {
+    matches!(program, "srun" | "blaunch" | "qrsh")
+}
+
+/// What to type to see whether a command leads to a host.
+fn by_hand(program: &str, host: &str) -> String {
+    match program {
+        "srun" => format!("srun --overlap --nodes=1 --ntasks=1 --nodelist={host} true"),
+        "qrsh" => format!("qrsh -inherit {host} true"),
+        _ => format!("{program} {host} true"),
+    }
 }
 
 /// " (text)" as ": text".
@@ -200,6 +223,20 @@ mod tests {
         ] {
             assert_eq!(said(exit, text), expected);
         }
+    }
+
+    #[test]
+    fn what_leads_to_the_hosts_of_a_job_is_checked_as_it_is_used() {
+        let words = ["srun".to_owned()];
+        let failed = Failed::Ended(Some(Exit::Code(1)));
+        let said = "srun: error: Unable to create step for job 7: Requested node configuration is not available";
+        assert_eq!(
+            sentence("node07", &words, &failed, said, ""),
+            format!(
+                "host \"node07\": srun ended before there was an agent (exit 1: {said}); check \"srun --overlap --nodes=1 --ntasks=1 \
+                 --nodelist=node07 true\": it must work within this job; --rsh-agent ssh goes another way"
+            )
+        );
     }
 
     #[test]

@@ -1,0 +1,199 @@
+//! Ranks of `tercio run` on the two nodes of scripts/slurm: where they are, and what becomes of them when a process or the wire between the nodes fails.
+use super::{MARK, Mark, TASK, own_launcher, quiet, text};
+use libtest_mimic::Trial;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+/// Whoever cuts a node off has the nodes alone.
+static NODES: RwLock<()> = RwLock::new(());
+
+/// To be held while something runs on the nodes.
+pub(super) fn in_use() -> RwLockReadGuard<'static, ()> {
+    NODES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn tests() -> Vec<Trial> {
+    let trial = |name: &str, test: fn()| {
+        Trial::test(format!("nodes_{name}"), move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        trial(
+            "have_as_many_ranks_as_slurm_says",
+            ranks_are_where_slurm_says,
+        ),
+        trial(
+            "of_a_batch_script_are_this_one_and_another",
+            from_a_batch_script,
+        ),
+        trial("count_words_as_one_host_does", words_are_counted),
+        trial("outlive_no_launcher", nothing_outlives_the_launcher),
+        trial(
+            "that_are_cut_off_are_named",
+            a_node_that_is_cut_off_is_named,
+        ),
+    ]
+}
+
+/// Our launcher within an allocation of both nodes.
+fn job(tasks: usize, words: &[&str]) -> Command {
+    let tasks = tasks.to_string();
+    let mut command = quiet(&["salloc", "--quiet", "--overcommit", "-N", "2", "-n", &tasks]);
+    command.arg(own_launcher()).arg("run").args(words);
+    command
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn ranks_are_where_slurm_says() {
+    let _nodes = in_use();
+    let script =
+        "echo $SLURM_JOB_NODELIST $SLURM_TASKS_PER_NODE; exec \"$0\" run --tag-output hostname";
+    for (tasks, counts) in [("2", "1(x2)"), ("3", "2,1"), ("4", "2(x2)")] {
+        let mut command = quiet(&[
+            "salloc", "--quiet", "-N", "2", "-n", tasks, "sh", "-c", script,
+        ]);
+        let all = output(command.arg(own_launcher()));
+        let (told, ranks) = all.split_once('\n').unwrap();
+        assert_eq!(told, format!("node[1-2] {counts}"));
+        let expected: &[&str] = match tasks {
+            "2" => &["[0] node1", "[1] node2"],
+            "3" => &["[0] node1", "[1] node1", "[2] node2"],
+            _ => &["[0] node1", "[1] node1", "[2] node2", "[3] node2"],
+        };
+        assert_eq!(sorted(ranks), expected);
+    }
+}
+
+/// The launcher runs on the first node: its agent is there already, and srun starts the other's.
+fn from_a_batch_script() {
+    let _nodes = in_use();
+    let file = std::env::temp_dir().join(format!("tercio-batch-{}", std::process::id()));
+    let launcher = own_launcher();
+    let script = format!(
+        "{0} run --dry-run hostname; exec {0} run --tag-output hostname",
+        launcher.display()
+    );
+    let mut command = quiet(&["sbatch", "--quiet", "--wait", "-N", "2", "-n", "3", "-o"]);
+    let done = command
+        .arg(&file)
+        .args(["--wrap", &script])
+        .output()
+        .unwrap();
+    let all = std::fs::read_to_string(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(&file);
+    assert!(done.status.success(), "{}{all}", text(&done.stderr));
+    assert!(all.contains("host node1 (this host): ranks 0-1\n"), "{all}");
+    assert!(all.contains("reached by srun\n"), "{all}");
+    let ranks: Vec<_> = sorted(&all)
+        .into_iter()
+        .filter(|line| line.starts_with('['))
+        .collect();
+    assert_eq!(ranks, ["[0] node1", "[1] node1", "[2] node2"]);
+}
+
+fn words_are_counted() {
+    let _nodes = in_use();
+    let program = own_launcher().with_file_name("examples").join("wordcount");
+    let program = program.to_str().unwrap();
+    let counted = |all: String| {
+        let lines: Vec<_> = all.lines().filter(|line| !line.starts_with('#')).collect();
+        lines.join("\n")
+    };
+    let alone = counted(output(&mut quiet(&[program, "--sequential"])));
+    assert!(alone.lines().count() > 5, "{alone}");
+    assert_eq!(counted(output(&mut job(4, &[program]))), alone);
+}
+
+/// A job of four ranks that wait for ever.
+struct Waiting {
+    mark: Mark,
+    child: Child,
+}
+
+impl Waiting {
+    fn start(options: &[&str]) -> Waiting {
+        let me = std::env::current_exe().unwrap();
+        let mark = Mark::new();
+        let mut command = job(4, options);
+        command.arg(me).env(TASK, "forever").env(MARK, &mark.0);
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let waiting = Waiting { mark, child };
+        let begun = Instant::now();
+        while waiting.count("forever") < 4 {
+            let alive = waiting.mark.alive();
+            assert!(begun.elapsed() < Duration::from_secs(20), "{alive:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        waiting
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.mark
+            .alive()
+            .values()
+            .filter(|alive| *alive == name)
+            .count()
+    }
+}
+
+fn nothing_outlives_the_launcher() {
+    let _nodes = in_use();
+    for victim in ["tercio", "tercio-hub", "tercio-guard"] {
+        let mut job = Waiting::start(&[]);
+        let alive = job.mark.alive();
+        // The launcher itself, not the agents, which have its name too: it came first.
+        let (pid, _) = alive.iter().find(|(_, name)| *name == victim).unwrap();
+        // SAFETY: a plain system call; the process carries our mark.
+        unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
+        // salloc calls it a success when its command is killed.
+        let status = job.child.wait().unwrap();
+        assert!(!status.success() || victim == "tercio", "{victim}");
+        job.mark.wait_until_gone();
+    }
+}
+
+fn a_node_that_is_cut_off_is_named() {
+    let _alone = NODES.write().unwrap_or_else(PoisonError::into_inner);
+    let space = std::env::var("TERCIO_TEST_SLURM").expect("run by scripts/slurm");
+    let link = |state: &str| {
+        let node = format!("{space}2");
+        let done = quiet(&["ip", "-n", &node, "link", "set", "eth0", state]).status();
+        assert!(done.unwrap().success());
+    };
+    let mut job = Waiting::start(&["--silence", "2"]);
+    link("down");
+    let begun = Instant::now();
+    // The command that waits is ended with the job; salloc itself waits for the node.
+    let mut said = String::new();
+    let mut stderr = job.child.stderr.take().unwrap();
+    let ranks_gone = |job: &Waiting| job.count("forever") == 0;
+    while !ranks_gone(&job) && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let took = begun.elapsed();
+    link("up");
+    assert!(!job.child.wait().unwrap().success());
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(took < Duration::from_secs(8), "{took:?}: {said}");
+    assert!(said.contains("host \"node2\" was lost"), "{said}");
+    job.mark.wait_until_gone();
+}
