@@ -89,3 +89,37 @@ fn messages_need_two_ranks() {
             .contains("at least two ranks")
     );
 }
+
+#[test]
+fn the_way_of_a_message_is_told() {
+    if cfg!(debug_assertions) {
+        return;
+    }
+    let few = ["--sizes", "8,4K,1M", "--iters", "20", "--explain"];
+    let said = |words: &[&str]| {
+        let output = bench(&[words, &few].concat());
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shared = said(&["latency"]);
+    for part in [
+        "in a slot of the lane",
+        "the lane's byte ring",
+        "a staging ring in chunks of 16384 bytes",
+    ] {
+        assert!(shared.contains(part), "{part}: {shared}");
+    }
+    let sockets = said(&["rate", "--transport", "tcp"]);
+    assert!(sockets.contains("through a socket, at once"), "{sockets}");
+    assert!(
+        sockets.contains("straight into the receiver's buffer"),
+        "{sockets}"
+    );
+    let output = bench(&["barrier", "--explain"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("use it with latency")
+    );
+}

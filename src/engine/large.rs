@@ -43,6 +43,11 @@ pub(super) struct Wish {
 }
 
 impl Wish {
+    /// The peer reads faster than streams bring it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// The receiver's answer.
     pub(super) fn told(&mut self, wanted: bool) {
         if self.wanted && !wanted {

@@ -361,6 +361,29 @@ pub fn processor_name() -> Result<String, FromUtf8Error> {
     String::from_utf8(name).map(|name| name.trim_end().to_string())
 }
 
+/// How a contiguous message of `bytes` bytes from this rank to rank `to` of the world would travel now, and why, in words for people: what the
+/// thresholds say and what was measured so far. `tercio bench latency --explain` prints it for each size.
+///
+/// # Panics
+/// Where `to` is no rank of the world, or the library is not initialized.
+///
+/// ```
+/// let universe = tercio::initialize().unwrap();
+/// println!("{}", tercio::environment::path_of_message(0, 1 << 20));
+/// ```
+#[track_caller]
+pub fn path_of_message(to: crate::Rank, bytes: usize) -> String {
+    let rank = process::rank("path_of_message");
+    let comm = rank.world.coll().comm();
+    let size = comm.size();
+    let Some(member) = usize::try_from(to).ok().filter(|&to| to < size) else {
+        panic!("there is no rank {to}: the world has {size} ranks, from 0");
+    };
+    rank.instance
+        .engine()
+        .explain(comm.world_rank(member), bytes)
+}
+
 /// Seconds since some moment in the past, the same for the life of this process. May be called at any time.
 ///
 /// Corresponds to `MPI_Wtime`.

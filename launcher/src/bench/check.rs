@@ -68,6 +68,7 @@ fn compare(programs: &[PathBuf]) -> i32 {
         sizes: Vec::new(),
         iters: None,
         rewrite: false,
+        explain: false,
         transport: "shm".into(),
         json: false,
         check_limits: true,

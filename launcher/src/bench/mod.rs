@@ -40,6 +40,9 @@ pub struct Args {
     /// Through memory, or through sockets beside a raw connection of the same two processes.
     #[arg(long, value_name = "shm|tcp", value_parser = ["shm", "tcp"], default_value = "shm")]
     transport: String,
+    /// After each size, print the way that messages of that size take from rank 0 to rank 1, and why.
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
     /// Print one line of JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -72,6 +75,14 @@ pub fn main(args: Args) -> i32 {
     if args.ranks < 2 && args.op.is_some_and(Op::moves_messages) || args.ranks == 0 {
         eprintln!(
             "tercio: bench {} needs at least two ranks: give -n 2 or more",
+            args.op_name()
+        );
+        return 125;
+    }
+    if args.explain && !args.op.is_some_and(Op::moves_messages) {
+        eprintln!(
+            "tercio: bench {} --explain: the way of a message is told, and this is not about messages; use it with latency, bandwidth, \
+             bibandwidth or rate",
             args.op_name()
         );
         return 125;
@@ -143,6 +154,7 @@ impl Args {
         }
         for (given, word) in [
             (self.rewrite, "--rewrite"),
+            (self.explain, "--explain"),
             (self.json, "--json"),
             (self.check_limits, "--check-limits"),
         ] {

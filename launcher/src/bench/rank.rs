@@ -64,6 +64,9 @@ pub fn main(args: &Args, cores: usize) -> i32 {
         .row(probe.as_mut(), wire.as_mut(), args);
         if world.rank() == 0 && !args.json {
             println!("{}", report::line(&row));
+            if args.explain {
+                println!("  {}", tercio::environment::path_of_message(1, bytes));
+            }
         }
         rows.push(row);
     }

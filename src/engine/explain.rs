@@ -1,0 +1,92 @@
+//! The way that a message of some size takes to a rank, in words: what the thresholds say, and what was measured so far.
+use super::Engine;
+use super::protocol::{CREDIT, EAGER_MAX, INLINE};
+use super::state::State;
+use crate::transport::mpi;
+use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
+use crate::transport::shm::stream::chunk;
+use crate::transport::shm::way::Distance;
+use crate::transport::tcp::frame;
+
+impl Engine {
+    /// How a contiguous message of `bytes` bytes to the rank `to` of the job would travel now, and why.
+    pub(crate) fn explain(&self, to: usize, bytes: usize) -> String {
+        self.state.get().explain(to, bytes)
+    }
+}
+
+impl State {
+    fn explain(&self, to: usize, bytes: usize) -> String {
+        if to == self.rank {
+            return "to this rank itself: copied once, from buffer to buffer or into memory of its own".into();
+        }
+        if self.places.is_remote(to) {
+            return self.explain_remote(bytes);
+        }
+        if bytes <= INLINE {
+            return format!(
+                "in a slot of the lane, with its header: it has at most {INLINE} bytes"
+            );
+        }
+        if bytes <= EAGER_MAX {
+            return format!(
+                "at once through the lane's byte ring: it has at most {EAGER_MAX} bytes, and the receiver has room for {CREDIT} unexpected bytes of each sender"
+            );
+        }
+        self.explain_large(to, bytes)
+    }
+
+    /// Through what moves messages to ranks that are not reached through memory.
+    fn explain_remote(&self, bytes: usize) -> String {
+        let (through, most) = match self.mpi {
+            Some(_) => ("through the site's MPI", mpi::EAGER),
+            None => ("through a socket", frame::EAGER_MAX),
+        };
+        match bytes <= most {
+            true => format!(
+                "{through}, at once with its envelope: it has at most {most} bytes, and the receiver has room for unexpected ones"
+            ),
+            false => format!(
+                "{through}, straight into the receiver's buffer once that is there: it has more than {most} bytes"
+            ),
+        }
+    }
+
+    fn explain_large(&self, to: usize, bytes: usize) -> String {
+        if self.single_copy.mode() == SingleCopyMode::Force {
+            return "copied by the receiver straight out of this rank's memory: TERCIO_SINGLE_COPY=force".into();
+        }
+        if self.links[to].wish.is_wanted() {
+            return "copied by the receiver straight out of this rank's memory: it measured that as faster".into();
+        }
+        let single = match (self.single_copy.mode(), self.single_copy.state(to)) {
+            (SingleCopyMode::Off, _) => "TERCIO_SINGLE_COPY=off",
+            (_, PairState::Refused) => "the system refuses single copies",
+            (_, PairState::Slower) => "single copies were measured as slower",
+            (_, _) => "single copies have not won a comparison",
+        };
+        let long = self.streams[0].tx.as_ref().is_some_and(|tx| tx.is_long());
+        let (ring, why) = match (self.links[to].ways.distance(), long) {
+            (Distance::None, _) => (
+                "through the cache",
+                "the receiver shares this core's caches, or reads as fast",
+            ),
+            (Distance::Near, true) => (
+                "through the cache, in the long ring",
+                "the receiver's core is near",
+            ),
+            (Distance::Near, false) => (
+                "around the cache",
+                "the receiver's core is near, but the ring is short: more ranks are awake than cores, or no memory",
+            ),
+            (Distance::Far, _) => (
+                "around the cache",
+                "the receiver's core is far, or not compared yet",
+            ),
+        };
+        format!(
+            "through a staging ring in chunks of {} bytes, {ring}: {why}; {single}",
+            chunk(bytes)
+        )
+    }
+}
