@@ -178,6 +178,9 @@ impl Engine {
         if state.finalized {
             return None;
         }
+        if request == RequestId::GATHERED {
+            return state.is_let_go().then_some(Status::EMPTY);
+        }
         state.requests.take_status(request)
     }
 

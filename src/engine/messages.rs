@@ -79,11 +79,19 @@ impl Engine {
         let mut state = self.enter(site)?;
         let completed = state.requests.completed;
         let request = match self.address(&mut state, comm, to, tag, &span, mode, site)? {
+            Some((world, envelope)) if state.links[world].remote.is_some() => {
+                state.start_remote_send(world, envelope, span, mode, site, true)?
+            }
             Some((world, envelope)) => state.start_send(world, envelope, span, mode, site)?,
             None => None,
         };
         self.leave(state, completed);
         Ok(request.unwrap_or(RequestId::COMPLETE))
+    }
+
+    /// A send that nobody may wait for soon: it leaves now.
+    pub(crate) fn let_go(&self, request: RequestId, site: Site) -> Result<()> {
+        self.enter(site)?.let_go(request).map_err(|e| e.at(site))
     }
 
     /// Blocking receive; `tag` `None` is any.
@@ -204,6 +212,7 @@ impl Engine {
         tell: impl FnOnce(Error),
     ) -> Result<Option<Status>> {
         let mut state = self.enter(site)?;
+        state.let_go(request).map_err(|e| e.at(site))?;
         if let Some(result) = state.requests.take_result(request) {
             return result.map(Some).map_err(|e| e.at(site));
         }
@@ -251,6 +260,7 @@ impl Engine {
         }
         {
             let mut state = self.enter(site)?;
+            state.let_go(request).map_err(|e| e.at(site))?;
             if let Some(result) = state.requests.take_result(request) {
                 return result.map_err(|e| e.at(site));
             }

@@ -94,6 +94,8 @@ pub(crate) struct RequestId(u64);
 impl RequestId {
     /// An operation that was over when its call returned, with an empty status: it has no entry.
     pub(super) const COMPLETE: RequestId = RequestId(u32::MAX as u64);
+    /// A send that was over too, but whose message, or one behind it, may still be gathered with others: asking after it lets them go.
+    pub(super) const GATHERED: RequestId = RequestId(1 << 32 | u32::MAX as u64);
 
     #[inline]
     pub(crate) fn new(index: u32, generation: u32) -> RequestId {
@@ -108,6 +110,12 @@ impl RequestId {
     #[inline]
     pub(crate) fn generation(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// Whether it stands for what was over when its call returned.
+    #[inline]
+    pub(super) fn is_always_complete(self) -> bool {
+        self.index() == u32::MAX
     }
 
     /// The request with this number.

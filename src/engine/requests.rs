@@ -329,7 +329,7 @@ impl Requests {
     /// The result of a complete request, which is then gone; `None` while it is active.
     #[inline]
     pub(super) fn take_result(&mut self, id: RequestId) -> Option<Result<Status>> {
-        if id == RequestId::COMPLETE {
+        if id.is_always_complete() {
             return Some(Ok(Status::EMPTY));
         }
         match self.get(id) {

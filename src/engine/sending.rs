@@ -71,7 +71,7 @@ impl State {
         }
         if self.links[to].tx.is_none() {
             if self.links[to].remote.is_some() {
-                return self.start_remote_send(to, envelope, span, mode, site);
+                return self.start_remote_send(to, envelope, span, mode, site, false);
             }
             self.open_lane(to)?;
         }

@@ -92,6 +92,7 @@ impl Instance {
         // SAFETY: the box stays in `pending` until the request is complete.
         let copy = unsafe { SendSpan::contiguous(bytes.as_ptr(), bytes.len(), span.code()) };
         let id = engine.start_send(comm, to, tag, copy, SendMode::Standard, site)?;
+        engine.let_go(id, site)?;
         buffered.used += cost;
         buffered.pending.push(Pending { id, bytes });
         Ok(())

@@ -77,6 +77,10 @@ pub fn play() {
             crate::sockets::mix();
             0
         }
+        "gathers" => {
+            crate::sockets::gather();
+            0
+        }
         "busy" => {
             crate::sockets::compute();
             0

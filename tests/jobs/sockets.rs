@@ -16,6 +16,11 @@ pub fn tests() -> Vec<Trial> {
         trial("order_holds_across_encrypted_sockets", sealed),
         trial("a_peer_may_connect_and_send_while_a_rank_computes", busy),
         trial(
+            "messages_that_are_gathered_leave_when_their_rank_waits",
+            gathers,
+        ),
+        trial("sealed_messages_are_gathered_too", gathers_sealed),
+        trial(
             "strangers_cost_their_own_sockets_and_nothing_else",
             strangers,
         ),
@@ -74,12 +79,89 @@ fn busy() {
     run(Job::new().program(program("busy", 2).env("TERCIO_TRANSPORT", "tcp")));
 }
 
+fn gathers() {
+    run_gathering("0");
+}
+
+fn gathers_sealed() {
+    run_gathering("1");
+}
+
+fn run_gathering(encrypt: &str) {
+    let seen = std::env::temp_dir().join(format!("tercio-seen-{}-{encrypt}", std::process::id()));
+    let program = program("gathers", 2)
+        .env("TERCIO_TRANSPORT", "tcp")
+        .env("TERCIO_ENCRYPT", encrypt)
+        .env(SEEN, &seen);
+    run(Job::new().program(program));
+    std::fs::remove_file(seen).unwrap();
+}
+
 fn strangers() {
     run(Job::new().program(program("strangers", 3).env("TERCIO_TRANSPORT", "tcp")));
 }
 
 fn spawns() {
     run(hosts(program("spawns-nobody", 5)));
+}
+
+/// Where rank 1 writes how many messages it has.
+const SEEN: &str = "TERCIO_TEST_SEEN";
+
+/// Rank 0 starts many short sends at once and then makes no call at all before rank 1 has them: a wait, a test and a buffered send have let them go.
+pub fn gather() {
+    const BURST: usize = 40;
+    let mut universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let seen = std::env::var(SEEN).unwrap();
+    universe.set_buffer_size(1 << 16);
+    if world.rank() == 1 {
+        let peer = world.process_at_rank(0);
+        peer.send(&0_u8);
+        for number in 0..5 * BURST {
+            assert_eq!(peer.receive::<u64>().0, number as u64);
+            std::fs::write(&seen, (number + 1).to_string()).unwrap();
+        }
+        peer.send(&0_u8);
+        return;
+    }
+    let peer = world.process_at_rank(1);
+    peer.receive::<u8>();
+    let wait_until_seen = |count: usize| {
+        while std::fs::read_to_string(&seen).unwrap_or_default() != count.to_string() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let numbers: Vec<u64> = (0..5 * BURST as u64).collect();
+    let mut bursts = numbers.chunks(BURST);
+    for tested in [false, true, false] {
+        tercio::request::multiple_scope(BURST, |scope, requests| {
+            for number in bursts.next().unwrap() {
+                requests.add(peer.immediate_send(scope, number));
+            }
+            match tested {
+                true => assert!(requests.test_any().is_some()),
+                false => assert!(requests.wait_any().is_some()),
+            }
+            wait_until_seen(numbers.len() - BURST * bursts.len());
+            requests.wait_all(&mut Vec::new());
+        });
+    }
+    for number in bursts.next().unwrap() {
+        peer.buffered_send(number);
+    }
+    wait_until_seen(4 * BURST);
+    // It goes also before its rank blocks for something else.
+    tercio::request::scope(|scope| {
+        let mut requests = Vec::new();
+        for number in bursts.next().unwrap() {
+            requests.push(peer.immediate_send(scope, number));
+        }
+        peer.receive::<u8>();
+        for request in requests {
+            request.wait();
+        }
+    });
 }
 
 /// The length of message number `number` from `from` to `to`, in words: by every way that a message can take, in any order.

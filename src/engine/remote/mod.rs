@@ -1,5 +1,6 @@
 //! Ranks that are reached through sockets: connections on demand, and the engine's messages as frames. README.md of the engine has the protocol.
 mod fabric;
+mod gather;
 mod incoming;
 mod outgoing;
 
@@ -20,6 +21,7 @@ use crate::transport::tcp::frame::{Frame, Kind};
 use crate::transport::tcp::greeting::Key;
 use crate::transport::tcp::line::{End, Line, READ_AHEAD};
 use crate::transport::tcp::outbox::Outbox;
+use gather::Burst;
 use incoming::{Coming, Incoming};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,6 +58,7 @@ pub(super) struct Remote {
     lost: Option<(String, Instant)>,
     /// Whether it stands in `Sockets::writing`.
     writes: bool,
+    burst: Burst,
 }
 
 impl Remote {

@@ -44,7 +44,7 @@ pub(super) fn head_for(request: RequestId, code: u64) -> SlotHead {
 }
 
 impl State {
-    /// Starts a send; `None` if it is over already.
+    /// Starts a send; `None` if it is over already. With `gather` a short message may wait a moment for others, see gather.rs.
     pub(in super::super) fn start_remote_send(
         &mut self,
         to: usize,
@@ -52,6 +52,7 @@ impl State {
         span: SendSpan,
         mode: SendMode,
         site: Site,
+        gather: bool,
     ) -> Result<Option<RequestId>> {
         if self.mpi.is_some() {
             return Ok(self.start_mpi_send(to, envelope, span, mode, site));
@@ -66,8 +67,11 @@ impl State {
             && self.has_remote_credit(to, span.len())
         {
             self.put_copied(to, &envelope, &span);
-            self.write_remote(to, false)?;
-            return Ok(None);
+            if !(gather && self.gathers(to)) {
+                self.write_remote(to, false)?;
+            }
+            // Asking after the first of a burst lets the others go too.
+            return Ok(gather.then_some(RequestId::GATHERED));
         }
         let send = Send {
             envelope,
@@ -302,6 +306,7 @@ impl State {
             let Some(remote) = self.links[to].remote.as_deref_mut() else {
                 break;
             };
+            remote.burst.end();
             let pending = remote
                 .line
                 .as_ref()
