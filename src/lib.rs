@@ -48,6 +48,7 @@ pub mod collective;
 pub mod datatype;
 pub(crate) mod engine;
 pub mod environment;
+pub mod explain;
 pub mod ffi;
 pub(crate) mod job;
 pub mod launch;

@@ -19,11 +19,12 @@ const FLOORS: [(&str, &[&str]); 8] = [
 ];
 
 /// The modules of the face: they may use each other and everything below.
-const FACE: [&str; 10] = [
+const FACE: [&str; 11] = [
     "attribute",
     "collective",
     "datatype",
     "environment",
+    "explain",
     "ffi",
     "point_to_point",
     "raw",

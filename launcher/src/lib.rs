@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo;
+mod costs;
 mod doctor;
 mod environment;
 mod hosts;

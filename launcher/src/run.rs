@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use tercio::launch::{Bind, Host, Job, Outcome, Output, Program, Stdin};
 
+use crate::costs;
 use crate::environment;
 use crate::hosts::place::Hosts;
 use crate::hosts::reach::Way;
@@ -134,6 +135,7 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
     for (name, _) in &changes {
         job = job.env_remove(name);
     }
+    let costs = plan.hosts.as_ref().map(|_| costs::variable()).transpose()?;
     for part in &plan.programs {
         let command = match &part.what {
             What::Command(command) => command.clone(),
@@ -144,7 +146,7 @@ fn job(plan: &Plan) -> Result<Job, Sentence> {
         let kept = changes
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        program.env = kept.chain(part.env.clone()).collect();
+        program.env = kept.chain(part.env.clone()).chain(costs.clone()).collect();
         job = job.program(program);
     }
     if let Some(limit) = plan.start_timeout {

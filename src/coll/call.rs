@@ -1,12 +1,16 @@
 //! Collective calls: what a member says, what all must agree on, and which way a call goes.
 use super::between::Exchange;
+use super::choice::{self, Question};
 use super::communicator::Begun;
 use super::kernels::{self, Kernel};
+use super::schedules::across::{self, Way};
 use super::schedules::{self, Plan};
 use super::{Communicator, arguments, cells, check};
 use crate::engine::{Combine, Engine, RecvSpan, RequestId, SendSpan, StartSchedule};
 use crate::model::error::Result;
-use crate::model::{Basic, CollKind, Error, ErrorClass, Layout, Op, Signature, Site, TypeCode};
+use crate::model::{
+    Basic, CollKind, Costs, Error, ErrorClass, Layout, Op, Signature, Site, TypeCode,
+};
 use std::sync::Arc;
 
 /// What a reduction needs to know of the elements.
@@ -268,15 +272,66 @@ impl<'a> Call<'a> {
     }
 
     /// The schedule of this member.
-    fn plan(&self, size: usize, rank: usize) -> Plan {
-        let blocks = |bytes: usize| -> Vec<Part> {
-            (0..size)
-                .map(|member| Part {
-                    at: member * bytes,
-                    bytes,
-                })
-                .collect()
+    fn plan(&self, c: &Communicator, costs: &Costs) -> Plan {
+        let across = match c.hosts().count() {
+            1 => None,
+            _ => self.plan_across(c, costs),
         };
+        across.unwrap_or_else(|| self.plan_flat(c.size(), c.rank()))
+    }
+
+    /// The schedule of this member of a communicator of several hosts, unless the flat one is best.
+    fn plan_across(&self, c: &Communicator, costs: &Costs) -> Option<Plan> {
+        let (hosts, rank) = (c.hosts(), c.rank());
+        let bytes = match self {
+            Call::AllGather { send, .. } => send.len() * c.size(),
+            Call::AllGatherVar { parts, .. } => parts.iter().map(|part| part.bytes).sum(),
+            _ => self.block(c.size())?,
+        };
+        let fold = self.op().map(|(op, element)| schedules::Fold {
+            bytes,
+            element: unit(op, &element),
+            ordered: kernels::order_matters(op, &element),
+        });
+        let question = Question {
+            kind: self.kind(),
+            bytes,
+            ordered: fold.is_some_and(|fold| fold.ordered),
+        };
+        let way = choice::choose(hosts, costs, &question);
+        if way == Way::Flat {
+            return None;
+        }
+        Some(match (self, fold) {
+            (Call::Barrier, _) => across::barrier(hosts, rank),
+            (Call::Broadcast { root, .. }, _) => across::broadcast(hosts, rank, *root, bytes, way),
+            (Call::Gather { root, .. }, _) => {
+                across::gather(hosts, rank, *root, bytes, &blocks(c.size(), bytes))
+            }
+            (Call::Scatter { root, .. }, _) => {
+                across::scatter(hosts, rank, *root, bytes, &blocks(c.size(), bytes))
+            }
+            (Call::AllGather { send, .. }, _) => {
+                across::all_gather(hosts, rank, &blocks(c.size(), send.len()), way)
+            }
+            (Call::AllGatherVar { parts, .. }, _) => across::all_gather(hosts, rank, parts, way),
+            (Call::AllToAll { .. }, _) => across::all_to_all(hosts, rank, bytes),
+            (Call::Reduce { root, .. }, Some(fold)) => {
+                across::reduce(hosts, rank, *root, &fold, way)
+            }
+            (Call::AllReduce { .. }, Some(fold)) => across::all_reduce(hosts, rank, &fold, way),
+            (Call::ReduceScatterBlock { .. }, Some(fold)) => {
+                across::reduce_scatter_block(hosts, rank, &fold, way)
+            }
+            (Call::Scan { .. }, Some(fold)) => across::prefix(hosts, rank, &fold, true),
+            (Call::ExclusiveScan { .. }, Some(fold)) => across::prefix(hosts, rank, &fold, false),
+            _ => return None,
+        })
+    }
+
+    /// As if each member were on a host of its own, or all on the same.
+    fn plan_flat(&self, size: usize, rank: usize) -> Plan {
+        let blocks = |bytes| blocks(size, bytes);
         let fold = |bytes: usize, op: &Op, element: &Element| schedules::Fold {
             bytes,
             element: unit(op, element),
@@ -406,8 +461,9 @@ impl<'a> Call<'a> {
         c: &Communicator,
         kernel: Option<Kernel>,
         begun: &Begun,
+        costs: &Costs,
     ) -> Result<StartSchedule> {
-        let plan = self.plan(c.size(), c.rank());
+        let plan = self.plan(c, costs);
         let mut scratch = vec![0; plan.schedule.scratch];
         if let Some(source) = self.source() {
             for (part, to) in &plan.inputs {
@@ -438,6 +494,16 @@ impl<'a> Call<'a> {
             sequence: begun.sequence,
         })
     }
+}
+
+/// The same number of bytes for each member, side by side.
+fn blocks(size: usize, bytes: usize) -> Vec<Part> {
+    (0..size)
+        .map(|member| Part {
+            at: member * bytes,
+            bytes,
+        })
+        .collect()
 }
 
 /// The bytes at whose multiples contributions may be cut: predefined operators work on basic items, a user's on elements.
@@ -566,7 +632,7 @@ fn over_messages(
     (kind, site): (CollKind, Site),
 ) -> Result<()> {
     check::note(engine, c, &begun, site)?;
-    let start = call.schedule(c, kernel, &begun)?;
+    let start = call.schedule(c, kernel, &begun, engine.costs())?;
     let request = engine.start_schedule(c.comm(), start, site)?;
     let look = || check::look_around(engine, c, &begun, site);
     engine.wait_collective(request, &look, site)?;
@@ -593,7 +659,7 @@ pub(crate) fn start(
         engine.is_open(site)?;
         let begun = c.begin(call.signature(kind, true, c.size()));
         check::note(engine, c, &begun, site)?;
-        let start = call.schedule(c, kernel, &begun)?;
+        let start = call.schedule(c, kernel, &begun, engine.costs())?;
         engine.start_schedule(c.comm(), start, site)
     };
     starting().map_err(|e: Error| e.at(site))

@@ -1,6 +1,7 @@
 //! Communicators: a group, its contexts, and its cells; how new ones come about.
 use super::call::{Call, run_as};
 use super::cells::Staging;
+use super::hosts::Hosts;
 use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
 use crate::job::identity::Birth;
 use crate::model::error::Result;
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Communicator {
     comm: Comm,
     cells: Option<Cells>,
+    /// Where the members are, which all know alike.
+    hosts: Hosts,
     /// Between two groups: both as one, in an order that all know alike.
     union: Option<Arc<Communicator>>,
     /// Collectives begun.
@@ -55,14 +58,21 @@ impl Drop for Occupied<'_> {
 }
 
 impl Communicator {
-    pub(super) fn new(comm: Comm, cells: Option<Cells>) -> Arc<Communicator> {
-        Arc::new(Communicator::with(comm, cells))
+    pub(super) fn new(engine: &Engine, comm: Comm, cells: Option<Cells>) -> Arc<Communicator> {
+        Arc::new(Communicator::with(engine, comm, cells))
     }
 
-    fn with(comm: Comm, cells: Option<Cells>) -> Communicator {
+    fn with(engine: &Engine, comm: Comm, cells: Option<Cells>) -> Communicator {
+        let hosts = Hosts::new(&engine.hosts_of(comm.members()));
+        Communicator::on(comm, hosts, cells)
+    }
+
+    /// With its members on these hosts, whatever is so.
+    pub(super) fn on(comm: Comm, hosts: Hosts, cells: Option<Cells>) -> Communicator {
         Communicator {
             comm,
             cells,
+            hosts,
             union: None,
             sequence: AtomicU64::new(0),
             previous: AtomicU64::new(0),
@@ -88,6 +98,10 @@ impl Communicator {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.comm.size()
+    }
+
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// Between two groups: both as one.
@@ -149,13 +163,13 @@ pub(crate) fn world(
             .cells
             .map(|block| Cells::attach(engine.segment(), block, comm.rank(), size)),
     };
-    Ok(Communicator::new(comm, cells))
+    Ok(Communicator::new(engine, comm, cells))
 }
 
 /// The communicator of this rank alone. No communication.
 pub(crate) fn self_comm(engine: &Engine) -> Result<Arc<Communicator>> {
     let comm = Comm::new(2, vec![engine.rank()], engine.rank(), engine.size());
-    Ok(Communicator::new(comm, None))
+    Ok(Communicator::new(engine, comm, None))
 }
 
 /// What the root of a spawn decides for `size` ranks that are to be spawned by the members of `parent`.
@@ -191,8 +205,13 @@ pub(crate) fn between(engine: &Engine, birth: &Birth, children: Range<usize>) ->
         true => (children, parents),
         false => (parents, children),
     };
-    let mut both = Communicator::with(Comm::between(birth.between, own, others, me, room), None);
+    let mut both = Communicator::with(
+        engine,
+        Comm::between(birth.between, own, others, me, room),
+        None,
+    );
     both.union = Some(Communicator::new(
+        engine,
         Comm::new(birth.union, all, me, room),
         None,
     ));
@@ -264,7 +283,7 @@ fn born(engine: &Engine, birth: Drawn, members: Vec<usize>) -> Arc<Communicator>
     let cells = (birth[1] as usize)
         .checked_sub(1)
         .map(|block| Cells::attach(engine.segment(), block, comm.rank(), comm.size()));
-    Communicator::new(comm, cells)
+    Communicator::new(engine, comm, cells)
 }
 
 /// The first member of each new group draws (its block is one of its own host), all learn. What this member's group was given, whose first

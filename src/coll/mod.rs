@@ -10,7 +10,9 @@ mod between;
 mod call;
 mod cells;
 mod check;
+mod choice;
 mod communicator;
+mod hosts;
 mod kernels;
 #[cfg(all(test, loom))]
 mod loom_models;

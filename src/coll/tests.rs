@@ -3,9 +3,10 @@ use super::*;
 use crate::engine::{Comm, Engine, Settings, ThreadLevel};
 use crate::job::Segment;
 use crate::model::datatype::Layout;
-use crate::model::{Basic, Predefined, Site};
+use crate::model::{Basic, Costs, Predefined, Site};
 use core::panic::Location;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use std::sync::{Arc, Mutex};
 
 #[track_caller]
@@ -15,6 +16,16 @@ fn here() -> Site {
 
 /// Runs `rank` on `size` engines in threads.
 fn ranks<T: Send>(size: usize, cores: u32, rank: impl Fn(&Engine) -> T + Sync) -> Vec<T> {
+    ranks_at(size, cores, Costs::default(), rank)
+}
+
+/// As [`ranks`], in a job whose messages are said to cost this.
+fn ranks_at<T: Send>(
+    size: usize,
+    cores: u32,
+    costs: Costs,
+    rank: impl Fn(&Engine) -> T + Sync,
+) -> Vec<T> {
     let segment = Arc::new(Segment::private(size).unwrap());
     let claimed = segment.control().claimed_cores();
     claimed.store(cores, core::sync::atomic::Ordering::Relaxed);
@@ -23,7 +34,8 @@ fn ranks<T: Send>(size: usize, cores: u32, rank: impl Fn(&Engine) -> T + Sync) -
             .map(|r| {
                 let (segment, rank) = (segment.clone(), &rank);
                 scope.spawn(move || {
-                    let settings = Settings::new(ThreadLevel::Single);
+                    let mut settings = Settings::new(ThreadLevel::Single);
+                    settings.costs = costs;
                     let engine = Engine::new(segment.clone(), r, settings).unwrap();
                     let result = rank(&engine);
                     if !segment.control().is_aborted() {
@@ -41,7 +53,30 @@ fn ranks<T: Send>(size: usize, cores: u32, rank: impl Fn(&Engine) -> T + Sync) -
 fn without_cells(engine: &Engine) -> Arc<Communicator> {
     let members = (0..engine.size()).collect();
     let comm = Comm::new(1 << 20, members, engine.rank(), engine.size());
-    Communicator::new(comm, None)
+    Communicator::new(engine, comm, None)
+}
+
+/// All ranks, as if they were on these hosts.
+fn on_hosts(engine: &Engine, named: &[u32]) -> Communicator {
+    let members = (0..engine.size()).collect();
+    let comm = Comm::new(1 << 21, members, engine.rank(), engine.size());
+    Communicator::on(comm, hosts::Hosts::new(named), None)
+}
+
+/// Costs of clusters that nobody has built, so that every way is the cheapest for somebody.
+fn costs() -> impl Strategy<Value = Costs> {
+    let cost = |most: u64| prop_oneof![Just(0), 1..100_u64, 0..most];
+    let (latency, kib) = (|| cost(1_000_000), || cost(100_000));
+    (latency(), kib(), latency(), kib(), kib(), kib()).prop_map(
+        |(inside_latency, inside_kib, between_latency, between_kib, host_kib, combine_kib)| Costs {
+            inside_latency,
+            inside_kib,
+            between_latency,
+            between_kib,
+            host_kib,
+            combine_kib,
+        },
+    )
 }
 
 /// All ranks; those whose bits are in `long` write into their long areas, as if they had found the others near.
@@ -496,6 +531,66 @@ proptest! {
             }
             super::run(engine, &world, Call::Barrier, here()).unwrap();
         });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").map_or(20, |_| ProptestConfig::default().cases), max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    /// Every grouping of floats and of an operator that is not associative shows, so all ways combine in the same order; small and large
+    /// collectives follow each other, and what is immediate goes the same ways.
+    #[test]
+    fn collectives_of_several_hosts_do_what_the_model_does(hosts in prop::collection::vec(0..5_u32, 1..=11), costs in costs(), calls in prop::collection::vec(planned(), 1..20)) {
+        ranks_at(hosts.len(), 2, costs, |engine| {
+            let c = on_hosts(engine, &hosts);
+            for (number, plan) in calls.iter().enumerate() {
+                check_call(engine, &c, number, plan);
+            }
+        });
+    }
+}
+
+#[test]
+fn results_have_the_same_bits_whatever_messages_cost() {
+    let layouts: [&[u32]; 3] = [
+        &[0, 0, 0, 1, 2, 2],
+        &[0, 1, 2, 0, 1, 2, 0],
+        &[0, 1, 1, 0, 2],
+    ];
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for (hosts, (operator, elements)) in layouts.iter().flat_map(|hosts| {
+        [
+            (Operator::SumF64, 5),
+            (Operator::SumF64, 30_000),
+            (Operator::Odd, 3),
+            (Operator::Odd, 70_000),
+        ]
+        .map(|reduction| (*hosts, reduction))
+    }) {
+        let all: Vec<_> = (0..hosts.len())
+            .map(|r| operator.contribution(r, 1, elements))
+            .collect();
+        let want = operator.left_fold(&all);
+        for _ in 0..20 {
+            let costs = costs().new_tree(&mut runner).unwrap().current();
+            let results = ranks_at(hosts.len(), 2, costs, |engine| {
+                let (c, own) = (on_hosts(engine, hosts), &all[engine.rank()]);
+                let (op, element) = operator.op();
+                let mut result = vec![0; own.len()];
+                let call = Call::AllReduce {
+                    send: &SendSpan::bytes_of(own),
+                    recv: &RecvSpan::bytes_of(&mut result),
+                    op: &op,
+                    element,
+                };
+                run(engine, &c, call, here()).unwrap();
+                result
+            });
+            assert!(
+                results.iter().all(|r| *r == want),
+                "{hosts:?} {operator:?} {costs:?}"
+            );
+        }
     }
 }
 

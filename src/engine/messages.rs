@@ -309,7 +309,10 @@ impl Engine {
         self.block(
             site,
             |state| state.requests.take_result(request),
-            |state| check().err().or_else(|| state.hopeless(request)),
+            |state| {
+                let error = check().err().or_else(|| state.is_elsewhere(request));
+                error.or_else(|| state.hopeless(request))
+            },
         )
     }
 
@@ -324,7 +327,8 @@ impl Engine {
             site,
             |state| state.requests.take_result(request),
             |state| {
-                let error = state.hopeless(request);
+                let error = state.is_elsewhere(request);
+                let error = error.or_else(|| state.hopeless(request));
                 error.or_else(|| match limit {
                     None => state.waits_for_itself(request),
                     Some(_) => None,

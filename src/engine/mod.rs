@@ -43,7 +43,7 @@ use crate::job::segment::Word;
 use crate::job::{RankState, Segment};
 use crate::model::error::Result;
 use crate::model::{
-    COLLECTIVE_CALLS, Call, Envelope, Error, ErrorClass, Schedule, Signature, Site, Status,
+    COLLECTIVE_CALLS, Call, Costs, Envelope, Error, ErrorClass, Schedule, Signature, Site, Status,
 };
 use crate::wait::{Turn, Waiter};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -164,6 +164,7 @@ pub(crate) struct Engine {
     rank: usize,
     places: Arc<Places>,
     level: ThreadLevel,
+    costs: Costs,
     last_call: Word<AtomicU64>,
     waiter: Arc<Waiter>,
     turn: Turn,
@@ -223,6 +224,7 @@ impl Engine {
             rank,
             places,
             level: settings.level,
+            costs: settings.costs,
             last_call,
             waiter,
             turn: Turn::default(),
@@ -243,6 +245,17 @@ impl Engine {
     /// Whether some ranks are reached through sockets.
     pub(crate) fn has_sockets(&self) -> bool {
         self.places.any_remote()
+    }
+
+    /// A number for the host that each of these ranks of the job is on.
+    pub(crate) fn hosts_of(&self, ranks: &[usize]) -> Vec<u32> {
+        let of = |rank: &usize| self.places.host(&self.segment, *rank);
+        ranks.iter().map(of).collect()
+    }
+
+    /// What messages cost inside of hosts and between them.
+    pub(crate) fn costs(&self) -> &Costs {
+        &self.costs
     }
 
     /// Whether these ranks of the job, of which this is one, share memory.

@@ -92,6 +92,14 @@ impl Places {
         self.at.get(index).copied()
     }
 
+    /// The number of the host that a rank is on.
+    pub(super) fn host(&self, segment: &Segment, rank: usize) -> u32 {
+        match self.many {
+            true => segment.directory().place(rank).host,
+            false => 0,
+        }
+    }
+
     /// Whether it is reached through a socket.
     #[inline]
     pub(super) fn is_remote(&self, rank: usize) -> bool {

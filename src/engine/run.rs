@@ -1,5 +1,6 @@
 //! The schedule runner: starts a round's transfers together, and goes on when all are complete.
 use super::comm::Members;
+use super::receiving::self_checked;
 use super::requests::{Receive, RecvPhase, Senders, State as Request};
 use super::state::State;
 use super::{Combine, Comm, Peer, RecvSpan, RequestId, SendMode, SendSpan, StartSchedule};
@@ -61,10 +62,13 @@ impl Run {
             return;
         };
         for step in &round.then {
-            let Local::Combine { input, inout } = step;
-            if let Some(combine) = &self.combine {
-                let (a, b) = disjoint(&mut self.scratch, input, inout);
-                combine(a, b);
+            match (step, &self.combine) {
+                (Local::Combine { input, inout }, Some(combine)) => {
+                    let (a, b) = disjoint(&mut self.scratch, input, inout);
+                    combine(a, b);
+                }
+                (Local::Combine { .. }, None) => {}
+                (Local::Copy { from, to }, _) => self.scratch.copy_within(from.clone(), *to),
             }
         }
     }
@@ -251,6 +255,21 @@ impl State {
             }
         }
         Ok(moved)
+    }
+
+    /// The error of a collective that waits, if a member has sent something that shows that it is in another one: calls that differ run by
+    /// schedules that differ, in which nobody need wait for that message.
+    pub(super) fn is_elsewhere(&mut self, id: RequestId) -> Option<Error> {
+        let run = self.run(id)?;
+        let (context, tag, own) = (run.context, run.tag, run.signature);
+        let held = self.contexts.of(context).leftovers();
+        let (envelope, from) = held
+            .map(|message| (message.envelope, message.from))
+            .find(|(e, _)| e.tag == tag && !own.goes_with(Signature(e.code.0)))?;
+        let (rank, segment) = (self.rank, self.segment.clone());
+        // SAFETY: nothing is read or written through a span of no bytes.
+        let none = unsafe { RecvSpan::contiguous(core::ptr::dangling_mut(), 0, Basic::Byte) };
+        self_checked(rank, &segment, &none, Some(own), &envelope, from).err()
     }
 
     /// Takes a collective whose local steps are to be run.

@@ -2,7 +2,7 @@
 use super::ThreadLevel;
 use crate::job::identity;
 use crate::model::error::Result;
-use crate::model::{Error, ErrorClass};
+use crate::model::{Costs, Error, ErrorClass};
 use crate::transport::shm::single_copy::SingleCopyMode;
 use crate::wait::WaitMode;
 
@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) single_copy: SingleCopyMode,
     /// Whether what goes between hosts is encrypted.
     pub(crate) encrypt: bool,
+    /// What messages cost inside of hosts and between them: the same for all ranks.
+    pub(crate) costs: Costs,
 }
 
 impl Settings {
@@ -27,10 +29,11 @@ impl Settings {
             spread: false,
             single_copy: SingleCopyMode::Auto,
             encrypt: false,
+            costs: Costs::default(),
         }
     }
 
-    /// The settings of a process, as `TERCIO_WAIT` and `TERCIO_SINGLE_COPY` ask for them. `lookup` gives a variable's value.
+    /// The settings of a process, as `TERCIO_WAIT`, `TERCIO_SINGLE_COPY` and the launcher's `TERCIO_COSTS` ask for them. `lookup` gives a variable's value.
     pub(crate) fn from_variables(
         level: ThreadLevel,
         lookup: impl Fn(&str) -> Option<String>,
@@ -51,6 +54,9 @@ impl Settings {
         if let Some(value) = read("TERCIO_SINGLE_COPY") {
             settings.single_copy = SingleCopyMode::parse(&value)
                 .ok_or_else(|| refuse("TERCIO_SINGLE_COPY", &value, "auto, off or force"))?;
+        }
+        if let Some(value) = read(identity::COSTS) {
+            settings.costs = Costs::from_word(&value, identity::COSTS)?;
         }
         settings.encrypt = read(identity::ENCRYPT).is_some_and(|value| value != "0");
         Ok(settings)

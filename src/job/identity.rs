@@ -17,6 +17,8 @@ pub(crate) const TRANSPORT: &str = "TERCIO_TRANSPORT";
 pub(crate) const INTERFACE: &str = "TERCIO_INTERFACE";
 /// `1`: what goes between hosts is encrypted.
 pub(crate) const ENCRYPT: &str = "TERCIO_ENCRYPT";
+/// What messages cost, as the launcher tells all ranks alike (`Costs::word`).
+pub(crate) const COSTS: &str = "TERCIO_COSTS";
 /// In a job with sockets, the descriptors that rouse the host's ranks: numbers with commas between.
 pub(crate) const BELLS: &str = "TERCIO_BELLS";
 /// Which of the job's programs it runs.

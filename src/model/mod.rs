@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod call;
+pub(crate) mod costs;
 pub(crate) mod datatype;
 pub(crate) mod envelope;
 pub(crate) mod error;
@@ -11,6 +12,7 @@ pub(crate) mod schedule;
 pub(crate) mod signature;
 
 pub(crate) use call::{COLLECTIVE_CALLS, Call, call_name};
+pub use costs::Costs;
 pub(crate) use datatype::{Basic, Layout, TypeCode};
 pub(crate) use envelope::{Envelope, Status};
 pub use error::{Error, ErrorClass};

@@ -10,6 +10,15 @@ pub(crate) enum Transfer {
     Receive { from: usize, part: Range<usize> },
 }
 
+impl Transfer {
+    /// What of the scratch buffer is sent or received.
+    pub(crate) fn part(&self) -> &Range<usize> {
+        match self {
+            Transfer::Send { part, .. } | Transfer::Receive { part, .. } => part,
+        }
+    }
+}
+
 /// One local step; both ranges lie in the scratch buffer and have the same length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
@@ -18,6 +27,8 @@ pub(crate) enum Local {
         input: Range<usize>,
         inout: Range<usize>,
     },
+    /// The bytes of `from` once more, from `to` on. The two do not overlap.
+    Copy { from: Range<usize>, to: usize },
 }
 
 /// All transfers of a round are started together; its local steps run in order when all of them are complete; then the next round starts.

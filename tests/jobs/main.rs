@@ -3,6 +3,7 @@
 //! This executable plays every part: test, launcher, guard, agent and rank. It finds itself by /proc/self/exe, and nothing by PATH but
 //! the shell's own tools.
 
+mod across;
 mod alone;
 mod cores;
 mod ends;
@@ -24,6 +25,7 @@ fn main() {
     parts::play();
     let arguments = libtest_mimic::Arguments::from_args();
     let modules = vec![
+        across::tests(),
         alone::tests(),
         ends::tests(),
         exchange::tests(),

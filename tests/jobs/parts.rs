@@ -35,6 +35,18 @@ pub fn play() {
             );
             0
         }
+        "across-once" => {
+            crate::across::sends_once();
+            0
+        }
+        "across-bits" => {
+            crate::across::reduces();
+            0
+        }
+        "across-mismatch" => {
+            crate::across::differ();
+            0
+        }
         "alone" => {
             crate::alone::alone();
             0

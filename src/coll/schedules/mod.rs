@@ -4,6 +4,7 @@
 //! are pure: they know sizes and ranks, no memory and no engine; `simulator` runs the schedules of all members in the tests.
 //!
 //! Between two members, the messages of one collective are received in the order in which they were sent.
+pub(super) mod across;
 mod exchange;
 mod reduction;
 mod rooted;
@@ -58,6 +59,15 @@ impl Builder {
         room
     }
 
+    /// Has a room that there is already start with bytes of the source.
+    fn fill(&mut self, room: &Range<usize>, at: usize) {
+        let part = Part {
+            at,
+            bytes: room.len(),
+        };
+        self.plan.inputs.push((part, room.start));
+    }
+
     fn output(&mut self, from: Range<usize>, at: usize) {
         self.plan.outputs.push((from, at));
     }
@@ -92,5 +102,13 @@ fn receive(from: usize, part: &Range<usize>) -> Transfer {
     Transfer::Receive {
         from,
         part: part.clone(),
+    }
+}
+
+/// `inout = input op inout`, where `input` comes from lower ranks.
+fn combine(input: &Range<usize>, inout: &Range<usize>) -> Local {
+    Local::Combine {
+        input: input.clone(),
+        inout: inout.clone(),
     }
 }

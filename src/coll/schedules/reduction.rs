@@ -1,8 +1,7 @@
 //! Reductions. Where the grouping of operands shows in the result, all of them fold strictly from the left in rank order.
 use super::rooted::add_broadcast;
-use super::{Builder, Plan, receive, send};
+use super::{Builder, Plan, combine, receive, send};
 use crate::coll::Part;
-use crate::model::Local;
 use core::ops::Range;
 
 /// What the order and the cutting of a reduction depend on; equal on all members.
@@ -20,14 +19,6 @@ pub(in crate::coll) struct Fold {
 const GATHER: usize = 32 * 1024;
 /// Pieces of a chain: long enough that a message's cost is small, short enough that all links work at once.
 const PIECE: usize = 64 * 1024;
-
-/// `inout = input op inout`, where `input` comes from lower ranks.
-fn combine(input: &Range<usize>, inout: &Range<usize>) -> Local {
-    Local::Combine {
-        input: input.clone(),
-        inout: inout.clone(),
-    }
-}
 
 fn pieces(fold: &Fold) -> Vec<Range<usize>> {
     let element = fold.element.max(1);

@@ -4,7 +4,7 @@ use crate::model::{Local, Transfer};
 use std::collections::{HashMap, VecDeque};
 
 /// How `inout = input op inout` is done.
-pub(super) type Combine<'a> = &'a dyn Fn(&[u8], &mut [u8]);
+pub(in crate::coll) type Combine<'a> = &'a dyn Fn(&[u8], &mut [u8]);
 
 struct Member {
     scratch: Vec<u8>,
@@ -16,7 +16,7 @@ struct Member {
 /// What each member's destination holds at the end, given each member's source and the destination's bytes before.
 ///
 /// A send completes only when its receive takes it, so a schedule that needs buffering deadlocks here (and panics).
-pub(super) fn simulate(
+pub(in crate::coll) fn simulate(
     plans: &[Plan],
     sources: &[Vec<u8>],
     mut destinations: Vec<Vec<u8>>,
@@ -60,8 +60,15 @@ pub(super) fn simulate(
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let ((from, out), (to, place)) = ready[random as usize % ready.len()];
-        deliver(plans, &mut members, (from, out), (to, place));
+        // Some of them, from anywhere on: from one to all.
+        let (first, count) = (
+            random as usize % ready.len(),
+            (random >> 32) as usize % ready.len(),
+        );
+        for i in first..=first + count {
+            let (out, place) = ready[i % ready.len()];
+            deliver(plans, &mut members, out, place);
+        }
     }
     for ((plan, member), destination) in plans.iter().zip(&members).zip(&mut destinations) {
         for (from, at) in &plan.outputs {
@@ -80,10 +87,14 @@ fn advance(plan: &Plan, member: &mut Member, combine: Combine<'_>) {
             return;
         }
         for step in &round.then {
-            let Local::Combine { input, inout } = step;
-            assert!(input.end <= inout.start || inout.end <= input.start);
-            let left = member.scratch[input.clone()].to_vec();
-            combine(&left, &mut member.scratch[inout.clone()]);
+            match step {
+                Local::Combine { input, inout } => {
+                    assert!(input.end <= inout.start || inout.end <= input.start);
+                    let left = member.scratch[input.clone()].to_vec();
+                    combine(&left, &mut member.scratch[inout.clone()]);
+                }
+                Local::Copy { from, to } => member.scratch.copy_within(from.clone(), *to),
+            }
         }
         member.round += 1;
         member.complete.clear();
