@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header page     magic, version, ranks | abort word | first failure | awake | departures | contexts | cell blocks
-//! rank pages [n]  claim, state | sleep word | open lanes | last call | failure | panic | wait records      (8 KiB each)
+//! rank pages [n]  claim, state | sleep word | open lanes | last call | failure | panic                      (a page each)
 //! counters        sent[src][dst], received[dst][src]: one u64 each, rows padded to 128 bytes
 //! sites [n]       the rank's append-only table of call sites                                               (128 KiB, sparse)
 //! credits         [src][dst], one 128-byte line each, written by the receiver
@@ -23,12 +23,12 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
 
-pub(crate) const RANK_PAGE: usize = 2 * PAGE;
+pub(crate) const RANK_PAGE: usize = PAGE;
 pub(crate) const SITE_ENTRY: usize = 128;
 pub(crate) const SITE_TABLE: usize = 128 * 1024;
 
@@ -80,11 +80,6 @@ pub(crate) mod directory {
     pub(crate) const RECORDS: usize = MEMBERS + MAX_RANKS * MEMBER;
 }
 
-/// Wait records of a rank, one for each blocked thread.
-pub(crate) const WAIT_RECORDS: usize = 8;
-/// Entries of a wait record.
-pub(crate) const WAIT_ENTRIES: usize = 16;
-
 /// Offsets inside the header page.
 pub(crate) mod header {
     pub(crate) const MAGIC: usize = 0;
@@ -118,17 +113,11 @@ pub(crate) mod rank {
     pub(crate) const FAILURE: usize = 512;
     pub(crate) const PANIC: usize = 1536;
     pub(crate) const REPORT: usize = 1024;
-    pub(crate) const WAITS: usize = 2560;
 }
 
-/// A wait record: {epoch u64, state u32, entries u32, overflow u32, pad} then the entries.
-pub(crate) const WAIT_ENTRY: usize = 32;
-pub(crate) const WAIT_RECORD: usize = 32 + WAIT_ENTRIES * WAIT_ENTRY;
-const _: () = assert!(rank::WAITS + WAIT_RECORDS * WAIT_RECORD <= RANK_PAGE);
 const _: () = assert!(rank::OPEN_LANES + MAX_LOCAL_RANKS / 8 <= rank::LAST_CALL);
-const _: () = assert!(
-    rank::FAILURE + rank::REPORT <= rank::PANIC && rank::PANIC + rank::REPORT <= rank::WAITS
-);
+const _: () =
+    assert!(rank::FAILURE + rank::REPORT <= rank::PANIC && rank::PANIC + rank::REPORT <= RANK_PAGE);
 const _: () = assert!(
     SITE_TABLE % PAGE == 0 && LANE % PAGE == 0 && STREAM_AREA % PAGE == 0 && CELL_AREA % PAGE == 0
 );
