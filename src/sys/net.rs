@@ -168,20 +168,10 @@ pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> usize {
     if result < 0 { 0 } else { bytes.max(0) as usize }
 }
 
-/// What the kernel has measured of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Measured {
-    /// The shortest round trip, microseconds.
-    pub(crate) round_trip: u32,
-    /// Bytes a second that were lately delivered.
-    pub(crate) rate: u64,
-}
-
-/// Reads TCP_INFO (tcp(7)); zeros where the kernel does not tell.
-pub(crate) fn measured(fd: BorrowedFd<'_>) -> Measured {
-    // Offsets in struct tcp_info of linux/tcp.h, which only ever grows: tcpi_min_rtt and tcpi_delivery_rate.
+/// Microseconds of the shortest round trip that the kernel has lately measured on a connection (TCP_INFO, tcp(7)); `None` where it does not tell.
+pub(crate) fn round_trip(fd: BorrowedFd<'_>) -> Option<u32> {
+    // The offset of tcpi_min_rtt in struct tcp_info of linux/tcp.h, which only ever grows.
     const MIN_RTT: usize = 148;
-    const RATE: usize = 160;
     let mut info = [0_u8; 256];
     let mut len = info.len() as libc::socklen_t;
     // SAFETY: at most `len` bytes are written.
@@ -194,19 +184,24 @@ pub(crate) fn measured(fd: BorrowedFd<'_>) -> Measured {
             &raw mut len,
         )
     };
-    if result < 0 || (len as usize) < RATE + 8 {
-        return Measured::default();
+    if result < 0 || (len as usize) < MIN_RTT + 4 {
+        return None;
     }
-    let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
-    let (low, high) = (word(RATE) as u64, word(RATE + 4) as u64);
-    let rate = if cfg!(target_endian = "little") {
-        low | high << 32
-    } else {
-        high | low << 32
-    };
-    Measured {
-        round_trip: word(MIN_RTT),
-        rate,
+    let bytes = [MIN_RTT, MIN_RTT + 1, MIN_RTT + 2, MIN_RTT + 3].map(|at| info[at]);
+    // The kernel's word for "never".
+    Some(u32::from_ne_bytes(bytes)).filter(|&time| time < u32::MAX)
+}
+
+/// Gives a connection room for so many bytes that were sent and not acknowledged (SO_SNDBUF, socket(7)); `None`: as many as the kernel finds right.
+/// Nothing changes where there is no way back to that: Linux before 5.15.
+pub(crate) fn set_room(fd: BorrowedFd<'_>, bytes: Option<usize>) {
+    // Which of both buffers have a size that a program chose: linux/socket.h and asm-generic/socket.h, which libc does not have everywhere.
+    const SO_BUF_LOCK: libc::c_int = 72;
+    const NONE: libc::c_int = 0;
+    let free = set_option(fd, libc::SOL_SOCKET, SO_BUF_LOCK, NONE).is_ok();
+    if let (true, Some(bytes)) = (free, bytes) {
+        // What is refused leaves things as they were.
+        let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes as libc::c_int);
     }
 }
 
@@ -436,8 +431,28 @@ mod tests {
             // SAFETY: no first place.
             let n = unsafe { receive(b.as_fd(), (core::ptr::null_mut(), 0), &mut rest) }.unwrap();
             assert_eq!(n, None);
-            assert!(unacknowledged(a.as_fd()) <= 11 && measured(a.as_fd()).round_trip > 0);
+            assert!(unacknowledged(a.as_fd()) <= 11);
+            assert!(round_trip(a.as_fd()).is_some_and(|time| time > 0));
         }
+    }
+
+    #[test]
+    fn the_room_of_a_connection_is_set_and_given_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = connect(listener.local_addr().unwrap()).unwrap();
+        let (_other, _) = listener.accept().unwrap();
+        // Nobody reads.
+        let fill = || {
+            while send(socket.as_fd(), &[IoSlice::new(&[7; 1 << 16])]).unwrap() > Some(0) {}
+            unacknowledged(socket.as_fd())
+        };
+        set_room(socket.as_fd(), Some(64 * 1024));
+        // The kernel counts what it needs for them too, doubles the number for that, and ends with a whole piece.
+        let little = fill();
+        assert!(little <= 3 * 64 * 1024, "{little}");
+        set_room(socket.as_fd(), Some(512 * 1024));
+        assert!(fill() > little);
+        set_room(socket.as_fd(), None);
     }
 
     #[test]

@@ -73,6 +73,11 @@ fn compare(programs: &[PathBuf]) -> i32 {
         json: false,
         check_limits: true,
         as_rank: None,
+        apart: false,
+        hosts: None,
+        hostfile: None,
+        rsh_agent: None,
+        bind_to: None,
     };
     let (mut theirs, mut ours) = (Values::new(), Values::new());
     for _ in 0..ROUNDS {

@@ -43,6 +43,18 @@ pub struct Args {
     /// After each size, print the way that messages of that size take from rank 0 to rank 1, and why.
     #[arg(long, conflicts_with = "json")]
     explain: bool,
+    /// On these hosts, neighbouring ranks on different ones, through sockets; as for `tercio run`.
+    #[arg(short = 'H', long = "hosts", alias = "host", value_name = "a,b")]
+    hosts: Option<String>,
+    /// The same, from a file.
+    #[arg(long, value_name = "FILE")]
+    hostfile: Option<OsString>,
+    /// Reach hosts by this command instead of ssh.
+    #[arg(long, value_name = "COMMAND")]
+    rsh_agent: Option<OsString>,
+    /// Which cores the ranks on several hosts get; as for `tercio run`.
+    #[arg(long, value_name = "core|none")]
+    bind_to: Option<OsString>,
     /// Print one line of JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -52,6 +64,9 @@ pub struct Args {
     /// This process is a rank of the benchmark, on a machine with so many cores for its job.
     #[arg(long, value_name = "CORES", hide = true)]
     as_rank: Option<usize>,
+    /// Its neighbours are on other hosts.
+    #[arg(long, hide = true)]
+    apart: bool,
 }
 
 /// Runs the benchmark; the exit code of the launcher.
@@ -72,6 +87,13 @@ pub fn main(args: Args) -> i32 {
     if args.op == Some(Op::Launch) {
         return start::main(&args);
     }
+    if args.spreads() && args.op.is_some_and(|op| !op.moves_messages()) {
+        eprintln!(
+            "tercio: bench {} measures one host; latency, bandwidth, bibandwidth and rate go between hosts",
+            args.op_name()
+        );
+        return 125;
+    }
     if args.ranks < 2 && args.op.is_some_and(Op::moves_messages) || args.ranks == 0 {
         eprintln!(
             "tercio: bench {} needs at least two ranks: give -n 2 or more",
@@ -87,16 +109,24 @@ pub fn main(args: Args) -> i32 {
         );
         return 125;
     }
+    if args.spreads() {
+        return match std::env::current_exe() {
+            Ok(own) => crate::run::main(args.words_of_run(own.into())),
+            Err(error) => no_own_file(&error),
+        };
+    }
     let program = match ranks_program(&args) {
         Ok(program) => program,
-        Err(error) => {
-            eprintln!(
-                "tercio: cannot find this launcher's own file, which the benchmark starts as its ranks: {error}"
-            );
-            return 125;
-        }
+        Err(error) => return no_own_file(&error),
     };
     finish(Job::new().program(program).run())
+}
+
+fn no_own_file(error: &std::io::Error) -> i32 {
+    eprintln!(
+        "tercio: cannot find this launcher's own file, which the benchmark starts as its ranks: {error}"
+    );
+    125
 }
 
 /// The program of a benchmark's ranks: this launcher once more.
@@ -125,7 +155,33 @@ fn finish(outcome: Result<tercio::launch::Outcome, tercio::launch::Error>) -> i3
 
 impl Args {
     fn sockets(&self) -> bool {
-        self.transport == "tcp"
+        self.transport == "tcp" || self.apart
+    }
+
+    /// Whether the ranks are on several hosts.
+    fn spreads(&self) -> bool {
+        self.hosts.is_some() || self.hostfile.is_some()
+    }
+
+    /// The words behind `tercio run` for a benchmark on several hosts, with this launcher's file as the ranks' program.
+    fn words_of_run(&self, own: OsString) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["--map-by".into(), "node".into(), "-n".into()];
+        words.push(self.ranks.to_string().into());
+        let options = [
+            ("--host", self.hosts.as_ref().map(Into::into)),
+            ("--hostfile", self.hostfile.clone()),
+            ("--rsh-agent", self.rsh_agent.clone()),
+            ("--bind-to", self.bind_to.clone()),
+        ];
+        for (option, value) in options {
+            if let Some(value) = value {
+                words.extend([option.into(), value]);
+            }
+        }
+        words.push(own);
+        words.extend(self.words());
+        words.push("--apart".into());
+        words
     }
 
     fn op_name(&self) -> String {

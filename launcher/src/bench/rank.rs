@@ -1,6 +1,6 @@
 //! What the ranks of a benchmark do: ranks 0 and 1 probe before and after each sample, all run the operation's loop, and
 //! rank 0 prints.
-use super::limit::{Limit, limit};
+use super::limit::{Limit, Movement, limit};
 use super::op::{Op, Work};
 use super::probe::{Probe, now};
 use super::report::{self, Machine, Placement, Row, percentile};
@@ -26,7 +26,8 @@ pub fn main(args: &Args, cores: usize) -> i32 {
     if args.op == Some(Op::Launch) {
         return 0;
     }
-    let mut probe = connect(&world);
+    // Nothing is shared between hosts but the wire.
+    let mut probe = if args.apart { None } else { connect(&world) };
     if args.check_limits {
         if let Some(probe) = &mut probe {
             check::print_own(probe, world.rank() == 0);
@@ -49,7 +50,10 @@ pub fn main(args: &Args, cores: usize) -> i32 {
     if world.rank() == 0 && !args.json {
         println!("{}", report::heading(&name, ranks, &machine));
     }
-    let mut wire = args.sockets().then(|| Wire::connect(&world)).flatten();
+    let mut wire = args
+        .sockets()
+        .then(|| Wire::connect(&world, args.apart))
+        .flatten();
     let mut rows = Vec::new();
     for bytes in args.sizes_of(op) {
         let bytes = op.rounded(bytes);
@@ -151,6 +155,9 @@ impl Measurement<'_> {
     ) -> Row {
         let mut work = Work::new(self.world, self.op, self.bytes, args.rewrite);
         let steps = self.steps(&mut work, args.iters);
+        if let (None, Some(wire)) = (probe.as_deref_mut(), wire.as_deref_mut()) {
+            self.limit.choose_bound(wire);
+        }
         if let Some(probe) = probe.as_deref_mut().filter(|_| self.two_cores) {
             match wire.as_deref_mut() {
                 Some(wire) => probe.apart(|_| self.limit.choose_bound(wire)),
@@ -216,15 +223,17 @@ impl Measurement<'_> {
             })
             .collect();
         self.world.barrier();
-        let limit = probe
-            .as_deref_mut()
-            .map_or(0.0, |probe| match (self.limit.movement, wire) {
-                (_, Some(wire)) if two_cores => probe.apart(|_| self.limit.measure_wire(wire)),
-                (_, Some(_)) => 0.0,
-                (super::limit::Movement::Turns { .. }, None) => self.limit.measure(probe),
-                _ if two_cores => probe.apart(|probe| self.limit.measure(probe)),
-                _ => 0.0,
-            });
+        let limit = match (probe.as_deref_mut(), wire, self.limit.movement) {
+            (None, Some(wire), _) => self.limit.measure_wire(wire),
+            (None, None, _) => 0.0,
+            (Some(probe), Some(wire), _) if two_cores => {
+                probe.apart(|_| self.limit.measure_wire(wire))
+            }
+            (Some(_), Some(_), _) => 0.0,
+            (Some(probe), None, Movement::Turns { .. }) => self.limit.measure(probe),
+            (Some(probe), None, _) if two_cores => probe.apart(|probe| self.limit.measure(probe)),
+            (Some(_), None, _) => 0.0,
+        };
         let after = distance(&mut probe);
         Sample {
             each,

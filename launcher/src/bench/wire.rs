@@ -2,15 +2,16 @@
 //! Sides 0 and 1 make the same calls in the same order.
 use super::probe::now;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 use tercio::topology::SimpleCommunicator;
 use tercio::traits::*;
 
-/// Bytes under way of a stream that is bounded, where the bound is best: what is more than the path holds only falls out of the caches.
-const BOUNDS: [usize; 4] = [128 << 10, 256 << 10, 512 << 10, usize::MAX];
-/// Bytes given to one call.
-const PIECE: usize = 128 << 10;
+/// Sizes of the send buffer, of which the best is taken: what is more than the path holds only falls out of the caches. The first is the kernel's own choice.
+const BOUNDS: [Option<libc::c_int>; 4] = [None, Some(128 << 10), Some(256 << 10), Some(512 << 10)];
+/// How long an address is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Small messages of a stream leave together, up to so many bytes.
 const TOGETHER: usize = 64 << 10;
 
@@ -19,23 +20,36 @@ pub struct Wire {
     stream: TcpStream,
     first: bool,
     buffer: Vec<u8>,
-    bound: usize,
 }
 
 impl Wire {
-    /// The connection between ranks 0 and 1, which are on one host; nothing on other ranks. All ranks call it.
-    pub fn connect(world: &SimpleCommunicator) -> Option<Wire> {
+    /// The connection between ranks 0 and 1, which may be on two hosts; nothing on other ranks. All ranks call it.
+    pub fn connect(world: &SimpleCommunicator, apart: bool) -> Option<Wire> {
         let (first, stream) = match world.rank() {
             0 => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+                let here = if apart {
+                    Ipv4Addr::UNSPECIFIED
+                } else {
+                    Ipv4Addr::LOCALHOST
+                };
+                let listener = TcpListener::bind((here, 0)).expect("a port");
                 let port = listener.local_addr().expect("a port").port();
-                world.process_at_rank(1).send(&port);
+                let addresses = if apart { own_addresses() } else { vec![here] };
+                let text: Vec<String> = addresses.iter().map(|ip| format!("{ip}:{port}")).collect();
+                world.process_at_rank(1).send(text.join(" ").as_bytes());
                 (true, listener.accept().expect("rank 1 connects").0)
             }
             1 => {
-                let (port, _) = world.process_at_rank(0).receive::<u16>();
-                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
-                (false, stream.expect("rank 0 listens"))
+                let (text, _) = world.process_at_rank(0).receive_vec::<u8>();
+                let text = String::from_utf8(text).expect("addresses");
+                let stream = text.split(' ').find_map(|address| {
+                    let address: SocketAddr = address.parse().expect("an address");
+                    TcpStream::connect_timeout(&address, PATIENCE).ok()
+                });
+                let stream = stream.unwrap_or_else(|| {
+                    panic!("none of the addresses of rank 0's host can be reached: {text}")
+                });
+                (false, stream)
             }
             _ => return None,
         };
@@ -46,17 +60,24 @@ impl Wire {
         Some(Wire {
             stream,
             first,
-            buffer: vec![1; PIECE],
-            bound: usize::MAX,
+            buffer: vec![1; TOGETHER],
         })
     }
 
-    /// Bytes that the other system has not acknowledged.
-    fn under_way(&self) -> usize {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: the call writes one int.
-        unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-        bytes.max(0) as usize
+    /// Bounds the bytes under way of what this side sends.
+    fn set_bound(&self, bound: Option<libc::c_int>) {
+        // SO_BUF_LOCK, which gives the choice back to the kernel.
+        let (name, value) = bound.map_or((72, 0), |bytes| (libc::SO_SNDBUF, bytes));
+        // SAFETY: both options are an int.
+        unsafe {
+            libc::setsockopt(
+                self.stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                name,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
     }
 
     fn put(&mut self, n: usize) {
@@ -65,12 +86,7 @@ impl Wire {
         }
         let mut at = 0;
         while at < n {
-            let piece = PIECE.min(n - at);
-            // The bound is asked for only where a message could exceed it.
-            if self.bound < usize::MAX && self.under_way() + piece > self.bound.max(piece) {
-                continue;
-            }
-            let written = (&self.stream).write(&self.buffer[at..at + piece]);
+            let written = (&self.stream).write(&self.buffer[at..n]);
             at += moved(written);
         }
     }
@@ -134,9 +150,9 @@ impl Wire {
 
     /// Finds the bound that is best for `time`, a measurement with few repetitions; both sides come to the same one.
     pub fn choose_bound(&mut self, mut time: impl FnMut(&mut Wire) -> f64) {
-        let mut best = (f64::INFINITY, usize::MAX);
+        let mut best = (f64::INFINITY, None);
         for bound in BOUNDS {
-            self.bound = bound;
+            self.set_bound(bound);
             time(self);
             let found = time(self).min(time(self));
             if found < best.0 {
@@ -144,8 +160,19 @@ impl Wire {
             }
         }
         // Each side bounds what it sends itself, so that they need not agree.
-        self.bound = best.1;
+        self.set_bound(best.1);
     }
+}
+
+/// The addresses of this host that others may reach.
+fn own_addresses() -> Vec<Ipv4Addr> {
+    let told = std::process::Command::new("hostname").arg("-I").output();
+    let text = told.map_or(String::new(), |told| {
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    });
+    text.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 /// Bytes that a call moved; none if it would have had to wait.

@@ -9,8 +9,8 @@ use crate::model::{Envelope, Site, Status};
 use crate::transport::shm::{CONTROL, SlotHead};
 use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
 
-/// Eager bytes that may lie unmatched at a receiver for each sender: two of the longest.
-const CREDIT: u64 = 2 * EAGER_MAX as u64;
+/// Eager bytes that may lie unmatched at a receiver for each sender: as many as the kernel keeps of one connection on a long path.
+const CREDIT: u64 = 8 * EAGER_MAX as u64;
 /// Payloads up to this are copied, and their sends are over at once; longer ones are worth the care of leaving them where they are.
 const COPIED: usize = 8 * 1024;
 /// Packed bytes of a payload with gaps that are put into the outbox at a time.
@@ -297,7 +297,7 @@ impl State {
         }
     }
 
-    /// Writes wherever there is something to write. `all`: as much as the sockets take, and the rest when there is room.
+    /// Writes wherever there is something to write. `all`: the epoll set is to tell when there is room for what is left.
     pub(super) fn write_remotes(&mut self, all: bool) -> Result<bool> {
         let mut any = false;
         let mut at = 0;
@@ -341,7 +341,6 @@ impl State {
             let mut gone: Vec<(u64, usize)> = Vec::new();
             let written = line.write(
                 outbox,
-                all,
                 |send, at, len| {
                     let span = &requests.send(RequestId::from_number(send))?.span;
                     let first = span.contiguous_ptr().filter(|_| at + len <= span.len())?;
