@@ -1,6 +1,6 @@
 //! What messages cost on this cluster: the file that `tercio tune` writes, and that jobs of several hosts are told.
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tercio::explain::Costs;
 
@@ -20,28 +20,30 @@ pub(crate) fn place(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathB
     named.or_else(|| Some(settings()?.join("tercio/costs")))
 }
 
-/// What the file says; the defaults where there is none.
-pub(crate) fn read() -> Result<Costs, Sentence> {
-    let Some(file) = place(|name| std::env::var_os(name)) else {
-        return Ok(Costs::default());
-    };
-    let named = std::env::var_os(FILE).is_some_and(|value| !value.is_empty());
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Costs::parse(&text, &file.display().to_string())
-            .map_err(|error| Sentence::own(error.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => {
-            Ok(Costs::default())
-        }
-        Err(error) => Err(Sentence::own(format!(
+/// What a file says.
+pub(crate) fn of(file: &Path) -> Result<Costs, Sentence> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Sentence::own(format!(
             "what messages cost is to be read from {}, which cannot be read: {error}; write it with `tercio tune`",
             file.display()
-        ))),
+        ))
+    })?;
+    Costs::parse(&text, &file.display().to_string())
+        .map_err(|error| Sentence::own(error.to_string()))
+}
+
+/// What the user's file says, the defaults where there is none; and which of the two it is.
+pub(crate) fn read() -> Result<(Costs, String), Sentence> {
+    let named = std::env::var_os(FILE).is_some_and(|value| !value.is_empty());
+    match place(|name| std::env::var_os(name)) {
+        Some(file) if named || file.exists() => Ok((of(&file)?, file.display().to_string())),
+        _ => Ok((Costs::default(), "defaults".into())),
     }
 }
 
 /// What the ranks of a job of several hosts are told, all of them the same.
 pub(crate) fn variable() -> Result<(OsString, OsString), Sentence> {
-    Ok(("TERCIO_COSTS".into(), read()?.word().into()))
+    Ok(("TERCIO_COSTS".into(), read()?.0.word().into()))
 }
 
 #[cfg(test)]

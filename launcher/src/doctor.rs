@@ -1,7 +1,7 @@
 //! `tercio doctor`: whether the hosts can run jobs, and what mends it where they cannot. Each host is looked at by a job of one rank there, so that
 //! what is tried is what `tercio run` does; then one rank on each sends to all others.
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -237,7 +237,7 @@ impl Report {
 
 /// Looks at all hosts, several at one time.
 fn examine(args: &Args) -> Result<Report, Sentence> {
-    let named = named(args)?;
+    let named = named(args.hostfile.as_deref(), args.host.as_deref())?;
     let start_limit = Duration::from_secs(args.start_timeout.max(1));
     let starter = Starter::Shell(args.rsh_agent.clone());
     let way = Way::new(&starter, args.push, start_limit)?;
@@ -289,13 +289,9 @@ fn examine(args: &Args) -> Result<Report, Sentence> {
 }
 
 /// The hosts that the command line names; this one if it names none.
-fn named(args: &Args) -> Result<Vec<Entry>, Sentence> {
-    let file = args.hostfile.as_deref().map(hosts::read).transpose()?;
-    let list = args
-        .host
-        .as_deref()
-        .map(|list| hosts::list("--host", list))
-        .transpose()?;
+pub(crate) fn named(file: Option<&Path>, list: Option<&str>) -> Result<Vec<Entry>, Sentence> {
+    let file = file.map(hosts::read).transpose()?;
+    let list = list.map(|list| hosts::list("--host", list)).transpose()?;
     match (file, list) {
         (Some(file), Some(list)) => hosts::select(&file, list),
         (Some(hosts), None) | (None, Some(hosts)) => Ok(hosts),

@@ -6,6 +6,7 @@ mod cargo;
 mod costs;
 mod doctor;
 mod environment;
+mod explain;
 mod hosts;
 mod mpiexec;
 mod options;
@@ -13,6 +14,7 @@ mod plan;
 mod run;
 mod sentence;
 mod signals;
+mod tune;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -42,6 +44,10 @@ enum Commands {
     },
     /// Measure latency, bandwidth and collectives on this machine, beside the limits of its memory.
     Bench(bench::Args),
+    /// Show the ways in which a collective of several hosts can run, what each comes to, and which one does.
+    Explain(explain::Args),
+    /// Measure what messages cost between two hosts, by which jobs of several choose how collectives run.
+    Tune(tune::Args),
     /// Look at this host, or those of a job, and say what keeps jobs from running there and what mends it.
     Doctor(doctor::Args),
 }
@@ -62,6 +68,12 @@ pub fn main(words: Vec<OsString>) -> i32 {
         Ok(Tercio {
             command: Commands::Bench(args),
         }) => bench::main(args),
+        Ok(Tercio {
+            command: Commands::Explain(args),
+        }) => explain::main(args),
+        Ok(Tercio {
+            command: Commands::Tune(args),
+        }) => tune::main(args),
         Ok(Tercio {
             command: Commands::Doctor(args),
         }) => doctor::main(args),

@@ -1,9 +1,10 @@
 //! Collective calls: what a member says, what all must agree on, and which way a call goes.
 use super::between::Exchange;
-use super::choice::{self, Question};
+use super::choice;
 use super::communicator::Begun;
 use super::kernels::{self, Kernel};
-use super::schedules::across::{self, Way};
+use super::plans::{self, Asked};
+use super::schedules::across::Way;
 use super::schedules::{self, Plan};
 use super::{Communicator, arguments, cells, check};
 use crate::engine::{Combine, Engine, RecvSpan, RequestId, SendSpan, StartSchedule};
@@ -271,120 +272,57 @@ impl<'a> Call<'a> {
         Signature::new(kind, immediate, self.root(), op, code, count)
     }
 
-    /// The schedule of this member.
-    fn plan(&self, c: &Communicator, costs: &Costs) -> Plan {
-        let across = match c.hosts().count() {
-            1 => None,
-            _ => self.plan_across(c, costs),
-        };
-        across.unwrap_or_else(|| self.plan_flat(c.size(), c.rank()))
-    }
-
-    /// The schedule of this member of a communicator of several hosts, unless the flat one is best.
-    fn plan_across(&self, c: &Communicator, costs: &Costs) -> Option<Plan> {
-        let (hosts, rank) = (c.hosts(), c.rank());
-        let bytes = match self {
-            Call::AllGather { send, .. } => send.len() * c.size(),
-            Call::AllGatherVar { parts, .. } => parts.iter().map(|part| part.bytes).sum(),
-            _ => self.block(c.size())?,
+    /// What the schedules depend on, where all members give or get the same, or know what each gives.
+    fn asked(&self, size: usize) -> Option<Asked> {
+        let (bytes, parts) = match self {
+            Call::AllGather { send, .. } => (send.len(), plans::blocks(size, send.len())),
+            Call::AllGatherVar { send, parts, .. } => (send.len(), parts.to_vec()),
+            _ => (self.block(size)?, Vec::new()),
         };
         let fold = self.op().map(|(op, element)| schedules::Fold {
             bytes,
             element: unit(op, &element),
             ordered: kernels::order_matters(op, &element),
         });
-        let question = Question {
+        Some(Asked {
             kind: self.kind(),
+            root: self.root().unwrap_or(0),
             bytes,
-            ordered: fold.is_some_and(|fold| fold.ordered),
-        };
-        let way = choice::choose(hosts, costs, &question);
-        if way == Way::Flat {
-            return None;
-        }
-        Some(match (self, fold) {
-            (Call::Barrier, _) => across::barrier(hosts, rank),
-            (Call::Broadcast { root, .. }, _) => across::broadcast(hosts, rank, *root, bytes, way),
-            (Call::Gather { root, .. }, _) => {
-                across::gather(hosts, rank, *root, bytes, &blocks(c.size(), bytes))
-            }
-            (Call::Scatter { root, .. }, _) => {
-                across::scatter(hosts, rank, *root, bytes, &blocks(c.size(), bytes))
-            }
-            (Call::AllGather { send, .. }, _) => {
-                across::all_gather(hosts, rank, &blocks(c.size(), send.len()), way)
-            }
-            (Call::AllGatherVar { parts, .. }, _) => across::all_gather(hosts, rank, parts, way),
-            (Call::AllToAll { .. }, _) => across::all_to_all(hosts, rank, bytes),
-            (Call::Reduce { root, .. }, Some(fold)) => {
-                across::reduce(hosts, rank, *root, &fold, way)
-            }
-            (Call::AllReduce { .. }, Some(fold)) => across::all_reduce(hosts, rank, &fold, way),
-            (Call::ReduceScatterBlock { .. }, Some(fold)) => {
-                across::reduce_scatter_block(hosts, rank, &fold, way)
-            }
-            (Call::Scan { .. }, Some(fold)) => across::prefix(hosts, rank, &fold, true),
-            (Call::ExclusiveScan { .. }, Some(fold)) => across::prefix(hosts, rank, &fold, false),
-            _ => return None,
+            parts,
+            fold,
         })
     }
 
-    /// As if each member were on a host of its own, or all on the same.
-    fn plan_flat(&self, size: usize, rank: usize) -> Plan {
-        let blocks = |bytes| blocks(size, bytes);
-        let fold = |bytes: usize, op: &Op, element: &Element| schedules::Fold {
-            bytes,
-            element: unit(op, element),
-            ordered: kernels::order_matters(op, element),
+    /// The schedule of this member.
+    fn plan(&self, c: &Communicator, costs: &Costs) -> Result<Plan> {
+        let (size, rank) = (c.size(), c.rank());
+        let Some(asked) = self.asked(size) else {
+            return self.plan_of_varying_counts(size, rank);
         };
-        match self {
-            Call::Barrier => schedules::barrier(size, rank),
-            Call::Broadcast { root, span } => schedules::broadcast(size, rank, *root, span.len()),
-            Call::Gather { root, send, .. } => {
-                schedules::gather(size, rank, *root, send.len(), &blocks(send.len()))
-            }
+        let way = match c.hosts().count() {
+            1 => Way::Flat,
+            _ => choice::choose(c.hosts(), costs, &asked.question()),
+        };
+        asked.plan(c.hosts(), rank, way).ok_or_else(no_schedule)
+    }
+
+    fn plan_of_varying_counts(&self, size: usize, rank: usize) -> Result<Plan> {
+        Ok(match self {
             Call::GatherVar { root, send, recv } => {
                 let parts = recv.map_or(&[][..], |(_, parts)| parts);
                 schedules::gather(size, rank, *root, send.len(), parts)
             }
-            Call::Scatter { root, recv, .. } => {
-                schedules::scatter(size, rank, *root, recv.len(), &blocks(recv.len()))
-            }
             Call::ScatterVar { root, send, recv } => {
                 let parts = send.map_or(&[][..], |(_, parts)| parts);
                 schedules::scatter(size, rank, *root, recv.len(), parts)
-            }
-            Call::AllGather { send, .. } => schedules::all_gather(size, rank, &blocks(send.len())),
-            Call::AllGatherVar { parts, .. } => schedules::all_gather(size, rank, parts),
-            Call::AllToAll { send, .. } => {
-                let blocks = blocks(send.len() / size);
-                schedules::all_to_all(size, rank, &blocks, &blocks)
             }
             Call::AllToAllVar {
                 send_parts,
                 recv_parts,
                 ..
             } => schedules::all_to_all(size, rank, send_parts, recv_parts),
-            Call::Reduce {
-                root,
-                send,
-                op,
-                element,
-                ..
-            } => schedules::reduce(size, rank, *root, &fold(send.len(), op, element)),
-            Call::AllReduce {
-                send, op, element, ..
-            } => schedules::all_reduce(size, rank, &fold(send.len(), op, element)),
-            Call::ReduceScatterBlock {
-                recv, op, element, ..
-            } => schedules::reduce_scatter_block(size, rank, &fold(recv.len(), op, element)),
-            Call::Scan {
-                send, op, element, ..
-            } => schedules::scan(size, rank, &fold(send.len(), op, element)),
-            Call::ExclusiveScan {
-                send, op, element, ..
-            } => schedules::exclusive_scan(size, rank, &fold(send.len(), op, element)),
-        }
+            _ => return Err(no_schedule()),
+        })
     }
 
     /// Whether it may run over cells: decided by what all members know alike.
@@ -463,7 +401,7 @@ impl<'a> Call<'a> {
         begun: &Begun,
         costs: &Costs,
     ) -> Result<StartSchedule> {
-        let plan = self.plan(c, costs);
+        let plan = self.plan(c, costs)?;
         let mut scratch = vec![0; plan.schedule.scratch];
         if let Some(source) = self.source() {
             for (part, to) in &plan.inputs {
@@ -496,14 +434,12 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The same number of bytes for each member, side by side.
-fn blocks(size: usize, bytes: usize) -> Vec<Part> {
-    (0..size)
-        .map(|member| Part {
-            at: member * bytes,
-            bytes,
-        })
-        .collect()
+#[cold]
+fn no_schedule() -> Error {
+    Error::new(
+        ErrorClass::Internal,
+        "a collective came to the schedules that has none",
+    )
 }
 
 /// The bytes at whose multiples contributions may be cut: predefined operators work on basic items, a user's on elements.

@@ -12,10 +12,12 @@ mod cells;
 mod check;
 mod choice;
 mod communicator;
+mod explain;
 mod hosts;
 mod kernels;
 #[cfg(all(test, loom))]
 mod loom_models;
+mod plans;
 mod schedules;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -25,6 +27,9 @@ pub(crate) use check::check_history;
 pub(crate) use communicator::{
     Communicator, between, draw_birth, duplicate, form, merge, self_comm, split, undo_birth, world,
 };
+
+pub use explain::Explained;
+pub(crate) use explain::Wish;
 
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::error::Result;

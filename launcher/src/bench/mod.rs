@@ -223,7 +223,7 @@ impl Args {
 }
 
 /// Bytes, with K, M or G for powers of 1024.
-fn size(word: &str) -> Result<usize, String> {
+pub(crate) fn size(word: &str) -> Result<usize, String> {
     let (digits, shift) = match word.as_bytes().last().map(u8::to_ascii_uppercase) {
         Some(b'K') => (&word[..word.len() - 1], 10),
         Some(b'M') => (&word[..word.len() - 1], 20),

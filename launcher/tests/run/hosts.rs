@@ -679,3 +679,65 @@ fn the_doctor_says_of_each_host_what_is_amiss_and_what_mends_it() {
     assert_eq!(ssh["mend"], mend);
     assert_eq!(json["between"][0]["check"], "messages");
 }
+
+#[test]
+fn what_messages_cost_is_measured_and_told() {
+    let net = Net::new("tune", LOGIN);
+    let file = net.scratch.path("settings/costs");
+    let words = [
+        "--interface",
+        "lo",
+        "-H",
+        "localhost,two",
+        "-o",
+        file.as_str(),
+    ];
+    let tune = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tercio"));
+        command
+            .args(["tune", "--rsh-agent", &net.rsh()])
+            .args(words);
+        ended(command.env("HOME", &net.scratch.0))
+    };
+    let tuned = tune(&words);
+    assert_eq!(tuned.code(), 0, "{}", tuned.err);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert!(
+        text.ends_with(&tuned.out) && tuned.out.contains("between.latency = "),
+        "{text}"
+    );
+    let run = |more: &[&str]| {
+        let words = ["--interface", "lo", "-H", "localhost,two", "-n", "2"];
+        let mut command =
+            net.tercio(&[&words[..], more, &["sh", "-c", "echo $TERCIO_COSTS"]].concat());
+        ended(command.env("TERCIO_COSTS_FILE", &file))
+    };
+    // Both ranks are told the same, which is what the file says.
+    let said = run(&[]);
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, lines[1]));
+    for line in tuned.out.lines() {
+        assert!(
+            lines[0].contains(&line.replace(' ', "")),
+            "{line} of {}",
+            lines[0]
+        );
+    }
+    let one = tune(&["-H", "localhost"]);
+    assert_eq!(one.code(), 125);
+    assert!(
+        one.err.contains("takes two hosts to measure"),
+        "{}",
+        one.err
+    );
+    std::fs::write(&file, "between.latency = soon\n").expect("the file");
+    let wrong = run(&[]);
+    assert_eq!(wrong.code(), 125);
+    assert!(
+        wrong
+            .err
+            .contains("line 1: \"between.latency = soon\" has no whole number"),
+        "{}",
+        wrong.err
+    );
+}

@@ -29,5 +29,19 @@ pub(in crate::coll) enum Way {
     Spread,
 }
 
+impl Way {
+    pub(in crate::coll) const fn name(self) -> &'static str {
+        match self {
+            Way::Flat => "flat",
+            Way::Leaders => "leaders",
+            Way::Gathered => "gathered",
+            Way::Blocks => "blocks",
+            Way::Lanes => "lanes",
+            Way::Chain => "chain",
+            Way::Spread => "spread",
+        }
+    }
+}
+
 /// The most slices that members of a host move at the same time.
 pub(in crate::coll) const LANES: usize = 16;
