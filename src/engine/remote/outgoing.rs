@@ -113,6 +113,8 @@ impl State {
 
     /// An eager message whose payload is copied.
     fn put_copied(&mut self, to: usize, envelope: &Envelope, span: &SendSpan) {
+        // What goes there anyhow takes the news along: an answer to a window of messages lets the next window go at once.
+        self.tell_credit(to, CREDIT / 64);
         let link = &mut self.links[to];
         let frame = Frame {
             kind: Kind::Eager,
@@ -274,7 +276,15 @@ impl State {
             return;
         };
         remote.matched += bytes;
-        if remote.matched - remote.told < credit / 4 {
+        self.tell_credit(from, credit / 4);
+    }
+
+    /// Tells `from` what has been matched, if it is `least` bytes more than it knows.
+    fn tell_credit(&mut self, from: usize, least: u64) {
+        let Some(remote) = self.remote(from) else {
+            return;
+        };
+        if remote.matched - remote.told < least {
             return;
         }
         remote.told = remote.matched;
