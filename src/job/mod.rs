@@ -13,6 +13,8 @@ pub(crate) mod lifeline;
 mod pmi;
 pub(crate) mod segment;
 pub(crate) mod spawn;
+#[cfg(test)]
+pub(crate) mod spoil;
 pub(crate) mod tasks;
 
 pub(crate) use claim::Membership;

@@ -23,6 +23,8 @@ mod course;
 mod describe;
 mod events;
 mod examine;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod hub;
 mod job;

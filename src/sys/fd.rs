@@ -27,6 +27,15 @@ fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     }
 }
 
+/// Receives by `call`. A reset says no more than that the other side ended with something of ours unread, and comes before what the other side
+/// had sent: the kernel says it once, and then gives the rest.
+fn retry_receive(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    match retry(&mut call) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => retry(call),
+        received => received,
+    }
+}
+
 /// A connected pair of packet sockets (`SOCK_SEQPACKET`: message boundaries and an end of stream), both close-on-exec.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     pair(libc::SOCK_SEQPACKET)
@@ -296,7 +305,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], wait: bool) -> io::Result<(
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Result<usize> {
     let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
     // SAFETY: `buffer` is valid for writes of its length.
-    retry(|| unsafe {
+    retry_receive(|| unsafe {
         libc::recv(
             fd.as_raw_fd(),
             buffer.as_mut_ptr().cast(),
@@ -424,7 +433,7 @@ pub(crate) fn receive_descriptors(fd: BorrowedFd<'_>, most: usize) -> io::Result
     message.msg_controllen = ancillary.0.len() as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: `message` points at `part`, `bytes` and `ancillary`, which outlive the call.
-    let len = retry(|| unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) })?;
+    let len = retry_receive(|| unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) })?;
     if len == 0 {
         return Ok(None);
     }
@@ -531,6 +540,25 @@ mod tests {
         assert_eq!(peer(a.as_fd()).unwrap(), std::process::id());
         drop(a);
         assert!(receive_descriptors(b.as_fd(), 256).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_sent_comes_though_the_other_side_ended_with_something_unread() {
+        for take in [
+            |fd: BorrowedFd<'_>| receive(fd, &mut [0; 8], false).unwrap(),
+            |fd: BorrowedFd<'_>| {
+                receive_descriptors(fd, 8)
+                    .unwrap()
+                    .map_or(0, |it| it.bytes.len())
+            },
+        ] {
+            let (a, b) = packet_pair().unwrap();
+            send(b.as_fd(), b"unread", false).unwrap();
+            send(a.as_fd(), b"last", false).unwrap();
+            drop(a);
+            assert_eq!(take(b.as_fd()), 4);
+            assert_eq!(take(b.as_fd()), 0);
+        }
     }
 
     #[test]
