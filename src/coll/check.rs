@@ -59,7 +59,7 @@ fn look_up(cells: &Cells, member: usize, sequence: u64) -> Option<Noted> {
 fn place(engine: &Engine, c: &Communicator, member: usize, site_id: u32) -> String {
     engine
         .segment()
-        .control()
+        .directory()
         .site(c.comm().world_rank(member), site_id)
         .unwrap_or_else(|| "an unknown place".to_string())
 }

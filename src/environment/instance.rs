@@ -224,8 +224,13 @@ impl Instance {
     /// is going away: the process ends as a panic would end it. A rank that is a thread lets the panic go on; its engine is not used again.
     pub(crate) fn end_in_panic(&self) {
         let control = self.engine.segment().control();
+        // The page is that of its index on this host.
+        let local = match &self.home {
+            Home::Process(membership) => membership.local(),
+            Home::Thread => self.engine.rank(),
+        };
         let text = control
-            .last_panic(self.engine.rank())
+            .last_panic(local)
             .map_or_else(|| "panicked".into(), |report| report.text);
         self.gate.close();
         match &self.home {

@@ -5,7 +5,7 @@ use crate::coll;
 use crate::engine::{Carrier, Engine, Settings, ThreadLevel};
 use crate::job::Membership;
 use crate::job::identity::Birth;
-use crate::job::tasks::Task;
+use crate::job::tasks::{Sockets, Task};
 use crate::launch::attend;
 use crate::model::{Error, Site};
 use crate::topology::shared::{Role, Shared};
@@ -109,13 +109,22 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
     }
     let join = || {
         let variable = |name: &str| std::env::var(name).ok();
+        let task = Task::find(variable);
+        let is_task = task.is_some();
         let (membership, mpi) = match site_mpi::Use::read(variable) {
             Some(which) => {
                 let (membership, joined) = site_mpi::join(which, level, variable)?;
                 (membership, Some(joined))
             }
-            None => match Task::find(variable) {
-                Some(task) => (task.join(attend::start)?, None),
+            None => match task {
+                Some(task) => {
+                    let wishes = sockets::Wishes::read(variable)?;
+                    let needed = Sockets {
+                        everywhere: wishes.everywhere,
+                        listen: &|| wishes.addresses(),
+                    };
+                    (task.join(needed, attend::start)?, None)
+                }
                 None => (Membership::join()?, None),
             },
         };
@@ -134,7 +143,10 @@ pub(super) fn join(level: ThreadLevel) -> Option<Result<Rank, Error>> {
                 let wishes = sockets::Wishes::read(variable)?;
                 sockets::take_bells(&segment, variable)?;
                 let exchange = || membership.exchange_and_secret();
-                let opened = sockets::open(&segment, rank, &wishes, &settings, exchange)?;
+                let mut opened = sockets::open(&segment, rank, &wishes, &settings, exchange)?;
+                if let (Some(sockets), true) = (&mut opened.1, is_task) {
+                    sockets.meet()?;
+                }
                 (
                     opened.0,
                     opened.1.map(|sockets| Carrier::Sockets(Box::new(sockets))),

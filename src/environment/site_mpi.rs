@@ -74,9 +74,10 @@ pub(crate) fn join(
         &mut Collected::new(&mpi),
         rank,
         size,
+        None,
         |service| match candidate {
             Some(candidate) => candidate.serve(service),
-            None => Ok(()),
+            None => Ok(String::new()),
         },
     )?;
     let level = match mpi.is_serialized() {

@@ -3,7 +3,9 @@ use crate::engine::{Places, Settings, Sockets};
 use crate::job::exchange::Secret;
 use crate::job::{Exchange, Segment, identity};
 use crate::model::{Error, ErrorClass};
-use crate::sys::fd;
+use crate::sys::{fd, net};
+use crate::transport::tcp::address;
+use std::net::IpAddr;
 
 /// What ranks are told of sockets, by environment variables that the launcher sets.
 pub(crate) struct Wishes {
@@ -35,6 +37,16 @@ impl Wishes {
             interface: lookup(identity::INTERFACE).unwrap_or_default(),
             job: lookup(identity::JOB).unwrap_or_default(),
         })
+    }
+}
+
+impl Wishes {
+    /// The addresses at which this host may be reached by others.
+    pub(crate) fn addresses(&self) -> Result<Vec<IpAddr>, Error> {
+        let refused = |text: String| Error::new(ErrorClass::Join, text);
+        let all = net::interfaces()
+            .map_err(|e| refused(format!("this host's addresses cannot be listed ({e})")))?;
+        address::choose(&all, &self.interface, false).map_err(refused)
     }
 }
 

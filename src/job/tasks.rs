@@ -1,10 +1,12 @@
 //! Tasks of another launcher (srun, an mpiexec of the MPICH family) that become the ranks of a job. See the README.
+use super::exchange::Secret;
 use super::identity::{self, Identity, join};
 use super::pmi::Pmi;
 use super::{Membership, layout};
 use crate::model::error::Result;
 use crate::sys::{cpu, fd, process, random};
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 
 /// What a task sends first to its host's agent: this, the job's key, its rank, and a bit for each processor that it may run on.
@@ -54,6 +56,69 @@ impl Hello {
     }
 }
 
+/// How the ranks of a job, and its agents, are to reach each other where they share no memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// Not by sockets of ours.
+    Nothing,
+    /// By sockets. This is the first host: its agent listens at these addresses for those of the other hosts, if there are any.
+    First { secret: Secret, listen: Vec<IpAddr> },
+    /// By sockets. The first host's agent listens there.
+    Member { secret: Secret, at: Vec<SocketAddr> },
+}
+
+impl Between {
+    /// The job's secret.
+    pub(crate) fn secret(&self) -> Option<&Secret> {
+        match self {
+            Between::Nothing => None,
+            Between::First { secret, .. } | Between::Member { secret, .. } => Some(secret),
+        }
+    }
+
+    /// As words of a line.
+    fn encode(&self) -> String {
+        match self {
+            Between::Nothing => "nothing".into(),
+            Between::First { secret, listen } => {
+                let listen = listen.iter().map(|ip| format!(" {ip}"));
+                format!("first {}{}", hex(secret), listen.collect::<String>())
+            }
+            Between::Member { secret, at } => {
+                let at = at.iter().map(|at| format!(" {at}"));
+                format!("member {}{}", hex(secret), at.collect::<String>())
+            }
+        }
+    }
+
+    fn decode(line: &str) -> Option<Between> {
+        let mut words = line.split(' ');
+        Some(match words.next()? {
+            "nothing" => Between::Nothing,
+            "first" => Between::First {
+                secret: unhex(words.next()?)?,
+                listen: words.map(|ip| ip.parse().ok()).collect::<Option<_>>()?,
+            },
+            "member" => Between::Member {
+                secret: unhex(words.next()?)?,
+                at: words.map(|at| at.parse().ok()).collect::<Option<_>>()?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// What tasks need who are to be connected by sockets.
+pub(crate) struct Sockets<'a> {
+    /// Also those of one host.
+    pub(crate) everywhere: bool,
+    /// The addresses of this host at which others may reach it.
+    pub(crate) listen: &'a dyn Fn() -> Result<Vec<IpAddr>>,
+}
+
+/// The most addresses of the first host that are told to the others: texts of a process manager are short.
+const ADDRESSES: usize = 8;
+
 /// What the agent of one host is to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
@@ -65,12 +130,19 @@ pub(crate) struct Service {
     /// The process of each rank, as its own host numbers it.
     pub(crate) pids: Vec<u32>,
     pub(crate) here: usize,
+    pub(crate) between: Between,
 }
 
 impl Service {
-    /// As lines: the socket's name, the key, this host's number, and host and process of each rank.
+    /// As lines: the socket's name, the key, this host's number, what is between hosts, and host and process of each rank.
     pub(crate) fn encode(&self) -> String {
-        let mut text = format!("{}\n{}\n{}\n", self.name, hex(&self.key), self.here);
+        let between = self.between.encode();
+        let mut text = format!(
+            "{}\n{}\n{}\n{between}\n",
+            self.name,
+            hex(&self.key),
+            self.here
+        );
         for (host, pid) in self.hosts.iter().zip(&self.pids) {
             let _ = writeln!(text, "{host} {pid}");
         }
@@ -81,6 +153,7 @@ impl Service {
         let mut lines = text.lines();
         let name = lines.next()?.to_owned();
         let (key, here) = (unhex(lines.next()?)?, lines.next()?.parse().ok()?);
+        let between = Between::decode(lines.next()?)?;
         let (mut hosts, mut pids) = (Vec::new(), Vec::new());
         for line in lines {
             let (host, pid) = line.split_once(' ')?;
@@ -93,7 +166,13 @@ impl Service {
             hosts,
             pids,
             here,
+            between,
         })
+    }
+
+    /// How many hosts the job has.
+    pub(crate) fn host_count(&self) -> usize {
+        self.hosts.iter().max().map_or(0, |host| host + 1)
     }
 }
 
@@ -134,10 +213,11 @@ impl Task {
     /// A sentence if the process manager refuses, the agent cannot be started or reached, or there are too many ranks.
     pub(crate) fn join(
         self,
-        serve: impl FnOnce(Service) -> std::io::Result<()>,
+        sockets: Sockets<'_>,
+        serve: impl FnOnce(Service) -> std::io::Result<String>,
     ) -> Result<Membership> {
         let mut pmi = Pmi::open(self.pmi)?;
-        let joined = join_over(&mut pmi, self.rank, self.size, serve)?;
+        let joined = join_over(&mut pmi, self.rank, self.size, Some(sockets), serve)?;
         pmi.close()?;
         joined.claim()
     }
@@ -147,11 +227,14 @@ impl Task {
 pub(crate) struct Joined {
     rank: usize,
     size: usize,
+    /// How many bells the agent has for this host's ranks: one each where there are sockets.
+    bells: usize,
     /// The agent's socket, and the key that it wants to hear.
     agent: Result<(String, Key)>,
 }
 
-/// Has the tasks find each other over `wire`, of which this is task `rank` of `size`. The first task of each host has `serve` start an agent for it.
+/// Has the tasks find each other over `wire`, of which this is task `rank` of `size`. The first task of each host has `serve` start an agent for it, which says
+/// where it listens for other agents. With `sockets` the ranks of several hosts, and their agents, are to be connected by these.
 ///
 /// # Errors
 /// A sentence if the wire breaks, or if there are too many ranks.
@@ -159,7 +242,8 @@ pub(crate) fn join_over(
     wire: &mut impl Wire,
     rank: usize,
     size: usize,
-    serve: impl FnOnce(Service) -> std::io::Result<()>,
+    sockets: Option<Sockets<'_>>,
+    serve: impl FnOnce(Service) -> std::io::Result<String>,
 ) -> Result<Joined> {
     if size > layout::MAX_RANKS {
         return Err(join(format!(
@@ -184,29 +268,63 @@ pub(crate) fn join_over(
         }));
     }
     let here = hosts[rank];
+    let sharing = hosts.iter().filter(|host| **host == here).count();
+    let sockets = sockets.filter(|sockets| names.len() > 1 || sockets.everywhere);
+    // Agents of several hosts know each other: that of the first comes first.
+    let in_turns = sockets.is_some() && names.len() > 1;
     let key = format!("tercio-agent-{here}");
     let mut refused = None;
-    if hosts.iter().position(|host| *host == here) == Some(rank) {
-        let random: Key = random::bytes()
-            .map_err(|error| join(format!("the system gives no random bytes: {error}")))?;
+    let leads = hosts.iter().position(|host| *host == here) == Some(rank);
+    let (all, first) = ((hosts, pids), here == 0);
+    let start = |between: Between| {
+        let random: Key = random::bytes()?;
         let service = Service {
             name: format!("tercio-{}", hex(&random[..16])),
             key: random,
-            hosts,
-            pids,
+            hosts: all.0,
+            pids: all.1,
             here,
+            between,
         };
         let told = format!("{}:{}", service.name, hex(&random));
-        match serve(service) {
-            Ok(()) => wire.put(&key, &told)?,
-            Err(error) => {
-                // The others of this host are told, and do not wait for it.
-                wire.put(&key, "none")?;
-                refused = Some(error);
+        serve(service).map(|listens| (told, listens))
+    };
+    let mut start = Some(start).filter(|_| leads);
+    if let Some(start) = start.take_if(|_| first || !in_turns) {
+        let between = match &sockets {
+            None => Ok(Between::Nothing),
+            Some(sockets) => first_of(sockets, in_turns),
+        };
+        let secret = between.as_ref().ok().and_then(Between::secret).copied();
+        let (told, company) = match between.and_then(start) {
+            Ok((told, listens)) => {
+                let secret = secret.unwrap_or_default();
+                (told, format!("{}@{listens}", hex(&secret)))
             }
+            Err(error) => {
+                // The others are told, and do not wait for it.
+                refused = Some(error);
+                ("none".into(), "none".into())
+            }
+        };
+        wire.put(&key, &told)?;
+        if in_turns {
+            wire.put(COMPANY, &company)?;
         }
     }
     wire.fence()?;
+    if in_turns {
+        if let Some(start) = start {
+            let told = wire.get(COMPANY)?;
+            let started = match member_of(&told) {
+                Some(between) => start(between).map(|(told, _)| told),
+                None => Err(std::io::Error::other("the first host has none")),
+            };
+            wire.put(&key, started.as_deref().unwrap_or("none"))?;
+            refused = started.err();
+        }
+        wire.fence()?;
+    }
     let told = wire.get(&key)?;
     // Nobody ends before all have read: some managers do not survive that.
     wire.fence()?;
@@ -219,7 +337,41 @@ pub(crate) fn join_over(
             "rank {rank} has no agent on its host; the first rank there says why"
         ))),
     };
-    Ok(Joined { rank, size, agent })
+    let bells = if sockets.is_some() { sharing } else { 0 };
+    Ok(Joined {
+        rank,
+        size,
+        bells,
+        agent,
+    })
+}
+
+/// The key under which the first host's agent is published for the others: the job's secret, and where it listens.
+const COMPANY: &str = "tercio-company";
+
+/// What the first host's agent is told; it listens if others are to come.
+fn first_of(sockets: &Sockets<'_>, others: bool) -> std::io::Result<Between> {
+    let mut listen = match others {
+        true => (sockets.listen)().map_err(|error| std::io::Error::other(error.to_string()))?,
+        false => Vec::new(),
+    };
+    listen.truncate(ADDRESSES);
+    Ok(Between::First {
+        secret: random::bytes()?,
+        listen,
+    })
+}
+
+/// What another agent is told, of what the first host's published.
+fn member_of(told: &str) -> Option<Between> {
+    let (secret, at) = told.split_once('@')?;
+    Some(Between::Member {
+        secret: unhex(secret)?,
+        at: at
+            .split(',')
+            .map(|at| at.parse().ok())
+            .collect::<Option<_>>()?,
+    })
 }
 
 impl Joined {
@@ -228,7 +380,12 @@ impl Joined {
     /// # Errors
     /// A sentence if the agent could not be started, or cannot be reached.
     pub(crate) fn claim(self) -> Result<Membership> {
-        let Joined { rank, size, agent } = self;
+        let Joined {
+            rank,
+            size,
+            bells,
+            agent,
+        } = self;
         let (name, key) = agent?;
         let unreachable = |error: std::io::Error| {
             join(format!(
@@ -243,31 +400,44 @@ impl Joined {
         };
         fd::send(agent.as_fd(), &hello.encode(), true).map_err(unreachable)?;
         let (segment, job) = segment(&agent).map_err(unreachable)?;
-        Membership::claim(Identity {
+        let mut rung = Vec::with_capacity(bells);
+        while rung.len() < bells {
+            rung.extend(packet(&agent).map_err(unreachable)?.descriptors);
+        }
+        let membership = Membership::claim(Identity {
             rank,
             size,
             birth: None,
             segment: segment.into_raw_fd(),
             claim: agent.into_raw_fd(),
             job,
-        })
+        })?;
+        if !rung.is_empty() {
+            membership.segment().set_bells(rung);
+        }
+        Ok(membership)
     }
 }
 
-/// What the agent answers to a hello: the segment, and the job's name.
+/// What the agent answers to a hello: the segment, and the job's name. The bells follow, in as many packets as it takes.
 fn segment(agent: &OwnedFd) -> std::io::Result<(OwnedFd, String)> {
-    let refused = || std::io::Error::other("it refused, or has ended");
+    let packet = packet(agent)?;
+    let name = String::from_utf8_lossy(&packet.bytes).into_owned();
+    let segment = packet.descriptors.into_iter().next();
+    segment
+        .map(|segment| (segment, name))
+        .ok_or_else(|| std::io::Error::other("it refused"))
+}
+
+/// Waits for a packet from the agent.
+fn packet(agent: &OwnedFd) -> std::io::Result<fd::Packet> {
     loop {
         let mut watch = fd::Watch::default();
         watch.add(agent.as_fd(), fd::Interest::Read);
         watch.wait(None);
         match fd::receive_descriptors(agent.as_fd(), 256) {
-            Ok(Some(packet)) => {
-                let name = String::from_utf8_lossy(&packet.bytes).into_owned();
-                let segment = packet.descriptors.into_iter().next();
-                return segment.map(|segment| (segment, name)).ok_or_else(refused);
-            }
-            Ok(None) => return Err(refused()),
+            Ok(Some(packet)) => return Ok(packet),
+            Ok(None) => return Err(std::io::Error::other("it refused, or has ended")),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -328,14 +498,35 @@ mod tests {
 
     #[test]
     fn services_come_back() {
-        let service = Service {
-            name: "tercio-1".into(),
-            key: [9; KEY],
-            hosts: vec![0, 1, 0],
-            pids: vec![10, 7, 4_000_000],
-            here: 1,
-        };
-        assert_eq!(Service::decode(&service.encode()), Some(service));
+        let (secret, ip) = ([3; 32], IpAddr::from([10, 0, 0, 1]));
+        let at = vec![
+            "10.0.0.1:7".parse().unwrap(),
+            "[fd00::1]:8".parse().unwrap(),
+        ];
+        for between in [
+            Between::Nothing,
+            Between::First {
+                secret,
+                listen: vec![ip],
+            },
+            Between::First {
+                secret,
+                listen: Vec::new(),
+            },
+            Between::Member { secret, at },
+        ] {
+            let service = Service {
+                name: "tercio-1".into(),
+                key: [9; KEY],
+                hosts: vec![0, 1, 0],
+                pids: vec![10, 7, 4_000_000],
+                here: 1,
+                between,
+            };
+            assert_eq!(service.host_count(), 2);
+            assert_eq!(Service::decode(&service.encode()), Some(service));
+        }
+        assert_eq!(member_of("none"), None);
         assert_eq!(Service::decode(""), None);
     }
 

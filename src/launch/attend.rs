@@ -3,15 +3,22 @@
 //! Such ranks are nobody's children here, and the launcher owns their output and their exit codes. So this agent does less than the one of a
 //! job of our own: it makes the segment and hands it to the ranks of its host, watches each by a pidfd, and when one fails it says which and why,
 //! sets the abort word, and ends the others. Should it end itself, the ranks' lifelines end them. It leaves when the last of its ranks has.
+//!
+//! With ranks on several hosts there is such an agent on each, and they know each other (`company.rs`): the first host's alone says what failed.
+mod company;
+
+use self::company::{Company, First, Heard, Member};
 use super::judge::{self, Told};
 use super::verdict::{Cause, Findings, Subject};
+use super::wire::{Order, Report};
 use crate::job::claim::CLAIM;
 use crate::job::directory::{Record, places};
 use crate::job::exchange::{self, Request};
 use crate::job::spawn::{Answer, SPAWN};
-use crate::job::tasks::{HELLO_BYTES, Hello, Service};
+use crate::job::tasks::{Between, HELLO_BYTES, Hello, Service};
 use crate::job::{RankState, Segment};
 use crate::sys::fd::{self, Interest, Watch};
+use crate::sys::net;
 use crate::sys::process::{self, Exit, Fork};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,8 +32,14 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(2);
 /// A launcher that sees a rank's connection close kills the others before that rank itself is quite dead: so long its end is waited for.
 const DYING: Duration = Duration::from_millis(300);
+/// So long after the verdict ranks are ended: srun does not pass on what came just before its tasks' ends.
+const PASSED_ON: Duration = Duration::from_millis(20);
 /// How long somebody who connected may take to say who it is.
 const SILENT: Duration = Duration::from_secs(5);
+/// How long the first host's agent may take to answer that a rank failed here, before this one says so itself.
+const ANSWER: Duration = Duration::from_secs(2);
+/// What an agent says when ranks can connect, before where it listens for other agents.
+const READY: &str = "ready ";
 /// The most connections that have not said who they are.
 const STRANGERS: usize = 64;
 
@@ -51,12 +64,19 @@ struct Attendant {
     ranks: Vec<Rank>,
     processors: BTreeSet<usize>,
     begun: Instant,
-    /// What the job ended of, and when ranks that are left are killed.
+    /// When ranks that are left are killed, once the job ends.
     ending: Option<Instant>,
-    /// Who failed, and when it is judged which of them was the cause.
+    /// Ranks here that failed.
     failed: Vec<(usize, Told)>,
+    /// What failed on other hosts, in the order in which it was heard.
+    elsewhere: Vec<Findings>,
+    /// When it is judged which failure was the cause of the others.
     judged: Option<Instant>,
+    /// What the first host's agent was told of failures here, and when.
+    told: Option<(Instant, Findings)>,
+    /// A rank that left without goodbye, here or on another host.
     no_goodbye: Option<Findings>,
+    company: Company,
 }
 
 /// A process that may become this host's agent, made while the program has one thread; it ends if nobody asks it to.
@@ -65,8 +85,8 @@ pub(crate) struct Candidate {
     told: OwnedFd,
 }
 
-/// Starts the agent of this host as a process of its own; returns when ranks can connect.
-pub(crate) fn start(service: Service) -> io::Result<()> {
+/// Starts the agent of this host as a process of its own; returns, when ranks can connect, where it listens for agents of other hosts.
+pub(crate) fn start(service: Service) -> io::Result<String> {
     Candidate::new()?.serve(service)
 }
 
@@ -99,8 +119,8 @@ impl Candidate {
         }
     }
 
-    /// Has it become the agent; returns when ranks can connect.
-    pub(crate) fn serve(self, service: Service) -> io::Result<()> {
+    /// Has it become the agent; returns, when ranks can connect, where it listens for agents of other hosts.
+    pub(crate) fn serve(self, service: Service) -> io::Result<String> {
         let Candidate {
             service: pipe,
             told,
@@ -108,10 +128,10 @@ impl Candidate {
         File::from(pipe).write_all(service.encode().as_bytes())?;
         let mut text = String::new();
         File::from(told).read_to_string(&mut text)?;
-        match text.as_str() {
-            "ready" => Ok(()),
-            "" => Err(io::Error::other("it ended at once")),
-            why => Err(io::Error::other(why.to_owned())),
+        match (text.strip_prefix(READY), text.as_str()) {
+            (Some(listens), _) => Ok(listens.to_owned()),
+            (None, "") => Err(io::Error::other("it ended at once")),
+            (None, why) => Err(io::Error::other(why.to_owned())),
         }
     }
 }
@@ -138,8 +158,8 @@ fn become_candidate(hear: OwnedFd, tell: OwnedFd) -> ! {
             return;
         };
         match Attendant::new(service) {
-            Ok(attendant) => {
-                let _ = fd::write(tell.as_raw_fd(), b"ready");
+            Ok((attendant, listens)) => {
+                let _ = fd::write(tell.as_raw_fd(), format!("{READY}{listens}").as_bytes());
                 drop(tell);
                 attendant.run()
             }
@@ -152,7 +172,8 @@ fn become_candidate(hear: OwnedFd, tell: OwnedFd) -> ! {
 }
 
 impl Attendant {
-    fn new(service: Service) -> Result<Attendant, String> {
+    /// The agent, and where it listens for those of other hosts.
+    fn new(service: Service) -> Result<(Attendant, String), String> {
         process::raise_descriptor_limit();
         let listener = fd::listen(&service.name)
             .map_err(|error| format!("it cannot listen for the ranks: {error}"))?;
@@ -165,6 +186,27 @@ impl Attendant {
             .directory()
             .settle(&places, service.here as u32)
             .map_err(|error| error.to_string())?;
+        if service.between.secret().is_some() {
+            let bells = here.iter().map(|_| net::event()).collect::<io::Result<_>>();
+            segment.set_bells(bells.map_err(|error| {
+                format!("it cannot make an event descriptor for each rank: {error}")
+            })?);
+        }
+        let (hosts, mut listens) = (service.host_count(), String::new());
+        let company = match &service.between {
+            Between::First { secret, listen } if hosts > 1 => {
+                let first = First::open(*secret, listen, hosts).map_err(|error| {
+                    format!("it cannot listen for the agents of other hosts: {error}")
+                })?;
+                listens = first.1;
+                Company::First(first.0)
+            }
+            Between::Member { secret, at } => {
+                let member = Member::connect(secret, at, service.here);
+                Company::Member(member.map_err(|error| error.to_string())?)
+            }
+            Between::First { .. } | Between::Nothing => Company::Alone,
+        };
         let mut ranks = Vec::with_capacity(here.len());
         for number in here {
             let pid = service.pids[number];
@@ -180,7 +222,7 @@ impl Attendant {
                 over: false,
             });
         }
-        Ok(Attendant {
+        let attendant = Attendant {
             name: super::job_name(process::id()),
             service,
             listener,
@@ -191,9 +233,13 @@ impl Attendant {
             begun: Instant::now(),
             ending: None,
             failed: Vec::new(),
+            elsewhere: Vec::new(),
             judged: None,
+            told: None,
             no_goodbye: None,
-        })
+            company,
+        };
+        Ok((attendant, listens))
     }
 
     fn run(mut self) {
@@ -210,6 +256,7 @@ impl Attendant {
                     (rank.connection.as_ref().map(&mut add), process)
                 })
                 .collect();
+            self.company.watch(&mut watch);
             watch.wait(
                 self.deadline()
                     .map(|at| at.saturating_duration_since(Instant::now())),
@@ -233,10 +280,94 @@ impl Attendant {
                 }
             }
             self.take_ends(&ended);
+            self.hear();
             self.advance();
         }
-        if let (None, Some(findings)) = (self.ending, self.no_goodbye) {
+        let done = Report::Done(Box::default());
+        self.company.report(&done);
+        self.company.drain(GRACE);
+        if let (None, Some(findings), false) =
+            (self.ending, &self.no_goodbye, self.company.is_member())
+        {
             eprint!("{}", findings.verdict().text());
+        }
+    }
+
+    /// Takes what agents of other hosts say.
+    fn hear(&mut self) {
+        for (host, heard) in self.company.reports() {
+            match heard {
+                Heard::Report(Report::Published(record)) => {
+                    self.append(&record);
+                    self.company.order(&Order::Publish(record), Some(host));
+                }
+                Heard::Report(Report::Gone(rank, state)) => {
+                    self.note_gone(rank, state);
+                    self.company.order(&Order::Gone(rank, state), Some(host));
+                }
+                Heard::Report(Report::Failed(findings)) => match findings.cause {
+                    Cause::NoGoodbye(_) => {
+                        self.no_goodbye.get_or_insert(*findings);
+                    }
+                    _ => self.elsewhere.push(*findings),
+                },
+                Heard::Report(_) => {}
+                Heard::Lost(name, why) => {
+                    let how = format!(
+                        "host \"{name}\" was lost: {why}; it is down, cut off, or its agent was killed"
+                    );
+                    self.elsewhere.push(Findings {
+                        cause: Cause::LostHost(how),
+                        rank: None,
+                        size: self.service.hosts.len(),
+                        host: name,
+                        job: self.name.clone(),
+                        after: self.begun.elapsed(),
+                        ended: Vec::new(),
+                        doing: Vec::new(),
+                    });
+                }
+            }
+        }
+        for order in self.company.orders() {
+            match order {
+                Order::Publish(record) => self.append(&record),
+                Order::Gone(rank, state) => self.note_gone(rank, state),
+                Order::Fail => self.end(),
+                Order::Go => self.company.let_go(),
+                _ => {}
+            }
+        }
+        if self.company.is_lost() && self.ending.is_none() {
+            eprintln!(
+                "tercio: the agent of the first host cannot be heard any more: it was killed, or that host is down or cut off; the ranks of host {} end",
+                super::host()
+            );
+            self.end();
+        }
+    }
+
+    /// A rank of another host is gone.
+    fn note_gone(&self, rank: u32, state: u32) {
+        let directory = self.segment.directory();
+        if (rank as usize) < directory.world() {
+            directory.set_state(rank as usize, RankState::from_word(state));
+        }
+    }
+
+    fn append(&self, record: &Record) {
+        if let Err(error) = self.segment.directory().append(record) {
+            eprintln!("tercio: {error}");
+        }
+    }
+
+    /// Ends the ranks of this host.
+    fn end(&mut self) {
+        if self.ending.is_none() {
+            self.segment.control().raise_abort();
+            self.signal(libc::SIGTERM);
+            self.signal(libc::SIGCONT);
+            self.ending = Some(Instant::now() + GRACE);
         }
     }
 
@@ -244,10 +375,13 @@ impl Attendant {
     fn is_over(&self) -> bool {
         let now = Instant::now();
         let over = self.ranks.iter().all(|rank| rank.over);
-        over || self
-            .ending
-            .as_ref()
-            .is_some_and(|kill| now > *kill + SILENT)
+        // An agent that has told of a failure waits for what the first says to it.
+        let waits = self.company.expects_more() || (self.told.is_some() && self.ending.is_none());
+        (over && !waits)
+            || self
+                .ending
+                .as_ref()
+                .is_some_and(|kill| now > *kill + SILENT)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -261,9 +395,12 @@ impl Attendant {
         });
         // A little later, so that what is looked for then has passed.
         let judged = self.judged.filter(|_| self.ending.is_none());
+        let told = self.told.as_ref().filter(|_| self.ending.is_none());
         strangers
             .chain(kill)
             .chain(judged)
+            .chain(told.map(|(since, _)| *since + ANSWER))
+            .chain(self.company.deadline())
             .min()
             .map(|at| at + Duration::from_millis(1))
     }
@@ -305,7 +442,11 @@ impl Attendant {
             .segment
             .fd()
             .map(|fd| fd::send_descriptors(connection.as_fd(), self.name.as_bytes(), &[fd]));
-        if matches!(answer, Some(Ok(()))) {
+        let bells: Vec<_> = self.segment.bells().iter().map(AsFd::as_fd).collect();
+        let rung = bells
+            .chunks(fd::MOST_DESCRIPTORS)
+            .try_for_each(|some| fd::send_descriptors(connection.as_fd(), b"bells", some));
+        if matches!((answer, rung), (Some(Ok(())), Ok(()))) {
             self.ranks[at].connection = Some(connection);
         }
     }
@@ -367,12 +508,13 @@ impl Attendant {
                         key,
                         value,
                     };
-                    if let Err(error) = self.segment.directory().append(&record) {
-                        eprintln!("tercio: {error}");
-                    }
+                    self.append(&record);
+                    self.company.order(&Order::Publish(record.clone()), None);
+                    self.company.report(&Report::Published(record));
                 }
                 Some(Request::Secret) => {
-                    let _ = fd::send(connection.as_fd(), Request::answer(None), false);
+                    let secret = self.service.between.secret();
+                    let _ = fd::send(connection.as_fd(), Request::answer(secret), false);
                 }
                 None => {}
             }
@@ -394,49 +536,110 @@ impl Attendant {
                 (_, Some(Exit::Code(0))) if control.failure(at).is_none() => {
                     control.set_state(at, RankState::Exited);
                     if self.no_goodbye.is_none() {
-                        self.no_goodbye = Some(self.findings(at, Cause::NoGoodbye(None)));
+                        let findings = self.findings(at, Cause::NoGoodbye(None));
+                        let report = Report::Failed(Box::new(findings.clone()));
+                        self.company.report(&report);
+                        self.no_goodbye = Some(findings);
                     }
                 }
                 (_, told) => self.failed.push((at, told)),
             }
+            let (number, state) = (
+                self.ranks[at].number as u32,
+                self.segment.control().state(at),
+            );
+            if state.is_gone() {
+                self.company.order(&Order::Gone(number, state as u32), None);
+                self.company.report(&Report::Gone(number, state as u32));
+            }
+        }
+        if !ended.is_empty() && self.failed.is_empty() && self.ranks.iter().all(|rank| rank.over) {
+            // The launcher may take this agent along once its host's tasks are over: the others need it no more.
+            self.company.order(&Order::Go, None);
         }
     }
 
-    /// Ends the job if a rank failed and it is known which did so first.
-    fn judge(&mut self) {
+    /// Who of this host's ranks failed first, and why, as far as is known by now.
+    fn accused(&mut self) -> Option<Findings> {
         let control = self.segment.control();
-        if self.ending.is_some() || (self.failed.is_empty() && !control.is_aborted()) {
-            return;
-        }
         self.failed.sort_by_key(|(_, told)| is_by_launcher(*told));
         let (at, told) = match (control.first_failed(), self.failed.first()) {
             (Some(at), _) => (at, None),
             (None, Some(&(at, told))) => (at, Some(told)),
-            (None, None) => return,
+            (None, None) => return None,
         };
-        let now = Instant::now();
-        let alive = self.ranks.iter().any(|rank| !rank.over);
-        if told.is_some_and(is_by_launcher) && self.no_goodbye.is_none() && alive {
+        Some(self.findings(at, judge::cause(control, at, told)))
+    }
+
+    /// Ends the job if a rank failed and it is known which did so first.
+    fn judge(&mut self) {
+        let failed = !self.failed.is_empty() || self.segment.control().is_aborted();
+        if self.ending.is_some() || (!failed && self.elsewhere.is_empty()) {
+            return;
+        }
+        let (now, own) = (Instant::now(), self.accused());
+        if self.company.is_member() {
+            let Some(own) = own else { return };
+            let again = |told: &Findings| is_doubtful(&told.cause) && !is_doubtful(&own.cause);
+            let (since, told) = match self.told.take() {
+                Some((since, told)) if !again(&told) => (since, told),
+                _ => {
+                    self.company.report(&Report::Failed(Box::new(own.clone())));
+                    (now, own)
+                }
+            };
+            if now >= since + ANSWER {
+                eprint!("{}", told.verdict().text());
+                self.end();
+            }
+            self.told = Some((since, told));
+            return;
+        }
+        let mut all: Vec<&Findings> = self.elsewhere.iter().collect();
+        all.extend(&own);
+        // What others may have caused comes behind what nobody can have caused.
+        all.sort_by_key(|findings| is_doubtful(&findings.cause));
+        let Some(&cause) = all.first() else { return };
+        let alive = self.ranks.iter().any(|rank| !rank.over) || self.company.expects_more();
+        let doubtful = match cause.cause {
+            Cause::Gone(_) => self.company.is_several(),
+            _ => is_doubtful(&cause.cause),
+        };
+        if doubtful && self.no_goodbye.is_none() && alive {
             let until = *self.judged.get_or_insert(now + DYING);
             if now < until {
                 return;
             }
         }
-        let control = self.segment.control();
-        let findings = match (self.no_goodbye.take(), judge::gone(control, at, told)) {
-            (Some(left), _) if told.is_some_and(is_by_launcher) => left,
-            (Some(left), Some(waiter)) => Findings {
-                cause: Cause::NoGoodbye(Some(waiter)),
+        let findings = match (self.no_goodbye.take(), &cause.cause) {
+            (Some(left), Cause::Signal(libc::SIGTERM | libc::SIGKILL)) => left,
+            (Some(left), Cause::Gone(waiter)) => Findings {
+                cause: Cause::NoGoodbye(Some(waiter.clone())),
                 ..left
             },
-            _ => self.findings(at, judge::cause(control, at, told)),
+            _ => cause.clone(),
         };
-        self.segment.control().raise_abort();
-        self.signal(libc::SIGTERM);
-        self.signal(libc::SIGCONT);
-        // Now, and not when all have ended: some launchers stop listening soon.
+        let findings = self.with_all_that_ended(findings);
+        // First of all, and not when all have ended: some launchers stop listening soon.
         eprint!("{}", findings.verdict().text());
-        self.ending = Some(Instant::now() + GRACE);
+        std::thread::sleep(PASSED_ON);
+        self.company.order(&Order::Fail, None);
+        self.end();
+    }
+
+    /// The same, with the ranks of all hosts that end with the accused.
+    fn with_all_that_ended(&self, mut findings: Findings) -> Findings {
+        if self.company.is_several() {
+            let accused = findings.rank.as_ref().map(|subject| subject.rank);
+            let here = |rank| self.ranks.iter().find(|other| other.number == rank);
+            let runs = |rank: &usize| {
+                let is_over = here(*rank).is_some_and(|other| other.over);
+                let is_gone = self.segment.directory().state(*rank).is_gone();
+                Some(*rank) != accused && !is_over && !is_gone
+            };
+            findings.ended = (0..self.service.hosts.len()).filter(runs).collect();
+        }
+        findings
     }
 
     fn findings(&self, at: usize, cause: Cause) -> Findings {
@@ -461,6 +664,15 @@ impl Attendant {
             doing: Vec::new(),
         }
     }
+}
+
+/// Whether this may be what another failure caused: a launcher's kill, a wait for one that is gone. A host that is lost is not:
+/// what failed there, or here, is heard of before the launcher acts on it.
+fn is_doubtful(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Signal(libc::SIGTERM | libc::SIGKILL) | Cause::Gone(_)
+    )
 }
 
 /// Whether a rank ended as those do that a launcher ends because of another.

@@ -365,11 +365,11 @@ pub(crate) fn peer_and_user(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
 }
 
 /// How many descriptors one packet may carry here.
-const MOST_DESCRIPTORS: usize = 4;
+pub(crate) const MOST_DESCRIPTORS: usize = 32;
 
 /// Room for the control messages of one packet, aligned as their headers need it.
 #[repr(C, align(8))]
-struct Ancillary([u8; 128]);
+struct Ancillary([u8; 256]);
 
 /// Sends one packet together with descriptors.
 pub(crate) fn send_descriptors(
@@ -384,7 +384,7 @@ pub(crate) fn send_descriptors(
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
-    let mut ancillary = Ancillary([0; 128]);
+    let mut ancillary = Ancillary([0; 256]);
     // SAFETY: an all-zero `msghdr` is a valid value of that plain C struct.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &mut part;
@@ -424,7 +424,7 @@ pub(crate) fn receive_descriptors(fd: BorrowedFd<'_>, most: usize) -> io::Result
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),
     };
-    let mut ancillary = Ancillary([0; 128]);
+    let mut ancillary = Ancillary([0; 256]);
     // SAFETY: an all-zero `msghdr` is a valid value of that plain C struct.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &mut part;

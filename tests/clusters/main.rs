@@ -1,5 +1,5 @@
-//! Ranks that other launchers start: an mpiexec of the MPICH family, and srun; and our own within an allocation of Slurm. What is not installed, or not running (srun needs a Slurm that
-//! answers), is left out and said; `scripts/test clusters` sees to both.
+//! Ranks that other launchers start: an mpiexec of the MPICH family, and srun; and our own within an allocation of Slurm; on one host and on two. What is not installed, or not running
+//! (srun needs a Slurm that answers, scripts/slurm makes one; two hosts for hydra are those of scripts/hosts), is left out and said; `scripts/test clusters` sees to both.
 //!
 //! This executable is the program that they start, named by a variable. Built with `system-mpi`, and with TERCIO_TEST_MPIEXEC naming the launcher
 //! of that MPI, it tests ranks that reach each other through it (`scripts/test mpi`).
@@ -29,9 +29,11 @@ fn main() {
     let mut trials = Vec::new();
     let launchers = match std::env::var("TERCIO_TEST_MPIEXEC") {
         Ok(mpiexec) => of_mpi(mpiexec),
-        Err(_) => vec![HYDRA, SLURM, ALLOCATION, TWO_NODES],
+        Err(_) => vec![HYDRA, SLURM, SLURM_TWO_NODES, ALLOCATION, TWO_NODES],
     };
-    for launcher in launchers {
+    // Elsewhere hydra waits for hosts that there are not.
+    let hosts = std::env::var("TERCIO_TEST_SSH").map(hydra_on_hosts);
+    for launcher in launchers.into_iter().chain(hosts) {
         match launcher.missing() {
             None => trials.extend(tests(launcher)),
             Some(why) => println!("left out: ranks started by {} ({why})", launcher.name),
@@ -66,6 +68,36 @@ const SLURM: Launcher = Launcher {
     probe: &["srun", "--immediate=5", "-n", "1", "true"],
     way: Way::Near,
 };
+
+/// The same on both nodes of scripts/slurm.
+const SLURM_TWO_NODES: Launcher = Launcher {
+    name: "srun_two_nodes",
+    words: &["srun", "--mpi=pmi2", "--overcommit", "-N", "2", "-n"],
+    probe: &["srun", "--immediate=5", "-N", "2", "-n", "2", "true"],
+    way: Way::Near,
+};
+
+/// The same over two hosts of scripts/hosts.
+fn hydra_on_hosts(ssh: String) -> Launcher {
+    let words = [
+        "mpiexec.hydra",
+        "-launcher",
+        "ssh",
+        "-launcher-exec",
+        ssh.leak(),
+    ];
+    let words = [
+        &words[..],
+        &["-hosts", "node1,node2", "-iface", "eth0", "-ppn", "1", "-n"],
+    ]
+    .concat();
+    Launcher {
+        name: "mpiexec.hydra_two_hosts",
+        words: words.clone().leak(),
+        probe: [&words[..], &["2", "true"]].concat().leak(),
+        way: Way::Near,
+    }
+}
 
 /// Our own launcher within an allocation: how many ranks, and where, it hears from Slurm.
 const ALLOCATION: Launcher = Launcher {
@@ -166,6 +198,10 @@ impl Launcher {
     /// Whether it belongs to an MPI through which the ranks join.
     fn is_of_mpi(self) -> bool {
         std::env::var("TERCIO_TEST_MPIEXEC").is_ok()
+    }
+
+    fn has_two_hosts(self) -> bool {
+        self.name.contains("_two_")
     }
 
     fn is_own(self) -> bool {
@@ -309,14 +345,52 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 // The launcher of an MPI kills the others as soon as it sees a rank's connection close, and stops listening: our verdict may come
                 // too late to be shown, and who was killed first cannot be told. Then the launcher has its own words.
                 let launchers = ["exit code", "EXIT CODE", "signal", "was killed by"];
+                let verdicts = errors.matches("  exit code  ").count();
                 let by_mpi = launcher.is_of_mpi() && launchers.iter().any(|w| errors.contains(w));
                 assert!(errors.contains(said) || by_mpi, "{task}: {errors}");
+                assert!(verdicts == 1 || launcher.is_of_mpi(), "{task}: {errors}");
                 assert!(begun.elapsed() < Duration::from_secs(15), "{task}");
             }
         }),
     ];
+    if !launcher.is_of_mpi() {
+        trials.push(trial("a_rank_that_is_killed_ends_all", |launcher| {
+            // The first and the last: with two hosts each of another one.
+            for victim in [0, 1] {
+                let _nodes = nodes::in_use();
+                let job = Forever::start(launcher, 2);
+                kill(job.rank(victim));
+                let (code, errors) = job.end();
+                assert_ne!(code, Some(0), "{errors}");
+                let said = format!("tercio: rank {victim} of 2 ");
+                assert!(errors.contains(&said), "{errors}");
+                assert_eq!(errors.matches("  exit code  ").count(), 1, "{errors}");
+            }
+        }));
+    }
     if launcher.is_own() {
         return trials;
+    }
+    if launcher.has_two_hosts() {
+        trials.push(trial(
+            "ranks_do_not_outlive_the_agent_of_any_host",
+            |launcher| {
+                let _nodes = nodes::in_use();
+                for which in [0, 1] {
+                    let job = Forever::start(launcher, 2);
+                    let agents = job.named("tercio-agent");
+                    assert_eq!(agents.len(), 2);
+                    kill(agents[which]);
+                    let (code, errors) = job.end();
+                    assert_ne!(code, Some(0), "{errors}");
+                    let said = [
+                        "was lost: the connection to its agent ended",
+                        "the agent of the first host",
+                    ];
+                    assert!(said.iter().any(|said| errors.contains(said)), "{errors}");
+                }
+            },
+        ));
     }
     trials.extend([
         trial("a_rank_that_leaves_without_goodbye_is_named", |launcher| {
@@ -327,28 +401,9 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
         }),
         trial("ranks_do_not_outlive_their_agent", |launcher| {
             let _nodes = nodes::in_use();
-            let mark = Mark::new();
-            let mut child = launcher
-                .command(2, "forever", &mark)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let begun = Instant::now();
-            let agent = loop {
-                let alive = mark.alive();
-                let ranks = alive.values().filter(|name| *name == "forever").count();
-                let agent = alive.iter().find(|(_, name)| *name == "tercio-agent");
-                if let Some((pid, _)) = agent.filter(|_| ranks == 2) {
-                    break *pid;
-                }
-                assert!(begun.elapsed() < Duration::from_secs(20), "{alive:?}");
-                std::thread::sleep(Duration::from_millis(5));
-            };
-            // SAFETY: a plain system call; the process carries our mark.
-            unsafe { libc::kill(agent as i32, libc::SIGKILL) };
-            assert!(!child.wait().unwrap().success());
-            mark.wait_until_gone();
+            let job = Forever::start(launcher, 2);
+            kill(job.named("tercio-agent")[0]);
+            assert_ne!(job.end().0, Some(0));
         }),
         trial("threads_before_initialize_are_a_sentence", |launcher| {
             let output = launcher.run(2, "threads");
@@ -367,11 +422,67 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
     trials
 }
 
+fn kill(pid: u32) {
+    // SAFETY: a plain system call; the process carries our mark.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+}
+
+/// A job whose ranks wait for ever.
+struct Forever {
+    mark: Mark,
+    child: Child,
+}
+
+impl Forever {
+    fn start(launcher: Launcher, tasks: usize) -> Forever {
+        let mark = Mark::new();
+        let mut command = launcher.command(tasks, "forever", &mark);
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let job = Forever { mark, child };
+        let begun = Instant::now();
+        while job.named("forever").len() < tasks {
+            let alive = job.mark.alive();
+            assert!(begun.elapsed() < Duration::from_secs(20), "{alive:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        job
+    }
+
+    fn named(&self, name: &str) -> Vec<u32> {
+        let alive = self.mark.alive();
+        let named = alive.iter().filter(|(_, alive)| *alive == name);
+        named.map(|(pid, _)| *pid).collect()
+    }
+
+    /// The process of this rank, as its environment tells.
+    fn rank(&self, rank: usize) -> u32 {
+        let wanted = ["TERCIO_RANK", "PMI_RANK"].map(|name| format!("{name}={rank}"));
+        let is_it = |pid: &u32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut variables = environment.split(|byte| *byte == 0);
+            variables.any(|variable| wanted.iter().any(|wanted| wanted.as_bytes() == variable))
+        };
+        let found = self.named("forever").into_iter().find(is_it);
+        found.expect("a process of that rank")
+    }
+
+    /// Waits for its end, and until nothing is left of it: the launcher's code, and what was said.
+    fn end(self) -> (Option<i32>, String) {
+        let output = self.child.wait_with_output().unwrap();
+        self.mark.wait_until_gone();
+        (output.status.code(), text(&output.stderr))
+    }
+}
+
 /// The part of a task.
 fn play(task: &str) {
     if task == "threads" {
         std::thread::scope(|threads| {
-            threads.spawn(|| std::thread::sleep(Duration::from_millis(500)));
+            threads.spawn(|| std::thread::sleep(Duration::from_secs(2)));
             drop(tercio::initialize());
         });
         return;

@@ -1,8 +1,7 @@
 //! Ranks of `tercio run` on the two nodes of scripts/slurm: where they are, and what becomes of them when a process or the wire between the nodes fails.
-use super::{MARK, Mark, TASK, own_launcher, quiet, text};
+use super::{Forever, SLURM_TWO_NODES, TWO_NODES, kill, own_launcher, quiet, text};
 use libtest_mimic::Trial;
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -119,55 +118,15 @@ fn words_are_counted() {
     assert_eq!(counted(output(&mut job(4, &[program]))), alone);
 }
 
-/// A job of four ranks that wait for ever.
-struct Waiting {
-    mark: Mark,
-    child: Child,
-}
-
-impl Waiting {
-    fn start(options: &[&str]) -> Waiting {
-        let me = std::env::current_exe().unwrap();
-        let mark = Mark::new();
-        let mut command = job(4, options);
-        command.arg(me).env(TASK, "forever").env(MARK, &mark.0);
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let waiting = Waiting { mark, child };
-        let begun = Instant::now();
-        while waiting.count("forever") < 4 {
-            let alive = waiting.mark.alive();
-            assert!(begun.elapsed() < Duration::from_secs(20), "{alive:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        waiting
-    }
-
-    fn count(&self, name: &str) -> usize {
-        self.mark
-            .alive()
-            .values()
-            .filter(|alive| *alive == name)
-            .count()
-    }
-}
-
 fn nothing_outlives_the_launcher() {
     let _nodes = in_use();
     for victim in ["tercio", "tercio-hub", "tercio-guard"] {
-        let mut job = Waiting::start(&[]);
-        let alive = job.mark.alive();
+        let job = Forever::start(TWO_NODES, 4);
         // The launcher itself, not the agents, which have its name too: it came first.
-        let (pid, _) = alive.iter().find(|(_, name)| *name == victim).unwrap();
-        // SAFETY: a plain system call; the process carries our mark.
-        unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
+        kill(job.named(victim)[0]);
         // salloc calls it a success when its command is killed.
-        let status = job.child.wait().unwrap();
-        assert!(!status.success() || victim == "tercio", "{victim}");
-        job.mark.wait_until_gone();
+        let (code, errors) = job.end();
+        assert!(code != Some(0) || victim == "tercio", "{victim}: {errors}");
     }
 }
 
@@ -179,21 +138,19 @@ fn a_node_that_is_cut_off_is_named() {
         let done = quiet(&["ip", "-n", &node, "link", "set", "eth0", state]).status();
         assert!(done.unwrap().success());
     };
-    let mut job = Waiting::start(&["--silence", "2"]);
-    link("down");
-    let begun = Instant::now();
-    // The command that waits is ended with the job; salloc itself waits for the node.
-    let mut said = String::new();
-    let mut stderr = job.child.stderr.take().unwrap();
-    let ranks_gone = |job: &Waiting| job.count("forever") == 0;
-    while !ranks_gone(&job) && begun.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(5));
+    for launcher in [TWO_NODES, SLURM_TWO_NODES] {
+        let job = Forever::start(launcher, 4);
+        link("down");
+        let begun = Instant::now();
+        // Each side ends its own ranks; the launchers wait for the node until it is there again.
+        while !job.named("forever").is_empty() && begun.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let took = begun.elapsed();
+        link("up");
+        let (code, errors) = job.end();
+        assert!(took < Duration::from_secs(10), "{took:?}: {errors}");
+        assert_ne!(code, Some(0), "{errors}");
+        assert!(errors.contains("host \"node2\" was lost"), "{errors}");
     }
-    let took = begun.elapsed();
-    link("up");
-    assert!(!job.child.wait().unwrap().success());
-    stderr.read_to_string(&mut said).unwrap();
-    assert!(took < Duration::from_secs(8), "{took:?}: {said}");
-    assert!(said.contains("host \"node2\" was lost"), "{said}");
-    job.mark.wait_until_gone();
 }

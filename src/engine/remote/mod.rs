@@ -137,6 +137,11 @@ impl Sockets {
         })
     }
 
+    /// Waits until all ranks have published where they listen, as is needed where who passes that on may leave before the others.
+    pub(crate) fn meet(&mut self) -> Result<()> {
+        self.exchange.fence()
+    }
+
     pub(super) fn epoll(&self) -> Arc<Epoll> {
         self.epoll.clone()
     }

@@ -3,7 +3,7 @@
 //! May use the waiting floor's epoll and the operating system; must never know matching, requests or communicators. The protocol, its states and why it is right
 //! are in README.md.
 
-mod address;
+pub(crate) mod address;
 mod calling;
 mod cipher;
 mod door;
