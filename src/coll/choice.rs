@@ -36,10 +36,20 @@ pub(super) fn ways(question: &Question) -> &'static [Way] {
     }
 }
 
-/// The way that costs least.
+/// The way that costs least. What has a way in which a host receives the same bytes once never goes the flat one, which knows of no hosts.
 pub(super) fn choose(hosts: &Hosts, costs: &Costs, question: &Question) -> Way {
     let all = ways(question).iter();
+    let sends_twice = matches!(
+        question.kind,
+        CollKind::Barrier
+            | CollKind::Broadcast
+            | CollKind::Reduce
+            | CollKind::AllReduce
+            | CollKind::AllGather
+            | CollKind::AllGatherVar
+    );
     all.copied()
+        .filter(|way| !(sends_twice && *way == Way::Flat))
         .min_by_key(|way| estimate(hosts, costs, question, *way))
         .unwrap_or(Way::Flat)
 }
@@ -154,7 +164,7 @@ pub(super) fn estimate(hosts: &Hosts, costs: &Costs, question: &Question, way: W
                 + lk * inside(n)
         }
         (CollKind::AllGather | CollKind::AllGatherVar, Way::Lanes) => {
-            lh * costs.between_latency + share(n, wide) + tell(n)
+            lh * costs.between_latency + share(n - n / count, wide) + tell(n)
         }
         (CollKind::AllGather | CollKind::AllGatherVar, _) => (size - 1) * between(n / size),
         (CollKind::Gather | CollKind::Scatter, Way::Leaders) => {
