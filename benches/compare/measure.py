@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 
+import peers
 from jobs import Failed, Job
-from peers import BUILD, loud
+from peers import loud
 
 NEAR, FAR = 130.0, 200.0
 ENOUGH = 20
 COLLECTIVES = ["bcast", "reduce", "allreduce", "gather", "scatter", "allgather", "alltoall", "reducescatter", "scan"]
 SIZES = [8, 1 << 10, 64 << 10, 1 << 20]
 RANKS_ON_FEW = [4, 8, 16]
-GROUPS = ["latency", "bandwidth", "collectives", "completion", "crowded", "blocked", "start", "killed", "memory"]
+GROUPS = ["latency", "bandwidth", "collectives", "completion", "crowded", "blocked", "start", "killed", "memory", "mpi"]
+# The rows in which Tercio goes through an MPI, beside that MPI itself.
+THROUGH_MPI = "through "
 # Messages below this travel in slots with a flag, by the limit's way of moving them; from here through a ring in chunks.
 RINGED = 4096
 
@@ -186,6 +189,19 @@ class Session:
         for size in self.chosen([8] if self.options.quick else SIZES):
             for op in ("bcast", "reduce", "allreduce", "gather", "allgather"):
                 self.cell(op, size, synced=True, only=ours, name=f"done {op}")
+
+    def mpi(self):
+        """Half a round trip with all messages through an MPI, and that MPI's own: pairs by turns, one MPI after the other."""
+        self.close()
+        usual = self.peers
+        sizes = [8, 4096, 65536] if self.options.quick else [8, 64, 512, 4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20]
+        for pair in peers.through_mpi():
+            self.peers = peers.build(pair)
+            self.open(2)
+            for size in self.chosen(sizes) if len(self.jobs) == 2 else []:
+                self.cell("latency", size, name=THROUGH_MPI + pair[1].key)
+        self.peers = usual
+        self.open(2)
 
     def chosen(self, sizes):
         return [size for size in sizes if not self.options.sizes or size in self.options.sizes]

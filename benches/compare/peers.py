@@ -72,6 +72,18 @@ def all_peers():
     ]
 
 
+def through_mpi():
+    """Pairs: Tercio with all its messages through an MPI, and that MPI itself, started alike."""
+    root = ["--allow-run-as-root", "--bind-to", "core", "--map-by", "core"]
+    pairs = []
+    for key, title, launcher, bound in (("openmpi4", "Open MPI 4.1", "mpirun.openmpi", root),
+                                        ("mpich4", "MPICH 4.0", "mpirun.mpich", ["-bind-to", "core"])):
+        ours = f"tercio-{key}"
+        pairs.append([Peer(ours, f"Tercio over {title}", ours, [launcher], bound, env={"TERCIO_TRANSPORT": "mpi:all"}),
+                      Peer(key, title, key, [launcher], bound)])
+    return pairs
+
+
 def run(command, **options):
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
@@ -150,17 +162,18 @@ def build(peers):
     ready = {}
     for built in dict.fromkeys(peer.built for peer in peers):
         environment = {**os.environ, "CARGO_TARGET_DIR": os.path.join(BUILD, "build", built)}
-        folder = os.path.join(HERE, "tercio" if built == "tercio" else "rsmpi")
+        folder = os.path.join(HERE, "tercio" if built.startswith("tercio") else "rsmpi")
         if built == "tercio":
             launcher = run(["cargo", "build", "--release", "--locked", "-p", "tercio-launcher"], cwd=ROOT)
             if launcher.returncode:
                 sys.exit(launcher.stdout)
         else:
-            wrapper = compiler(built)
+            wrapper = compiler(built.removeprefix("tercio-"))
             if not wrapper:
                 continue
             environment["MPICC"] = wrapper
-        result = run(["cargo", "build", "--release"], cwd=folder, env=environment)
+        features = ["--features", "system-mpi"] if built.startswith("tercio-") else []
+        result = run(["cargo", "build", "--release", *features], cwd=folder, env=environment)
         if result.returncode and built == "tercio":
             sys.exit(result.stdout)
         if result.returncode:

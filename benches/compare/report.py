@@ -3,8 +3,8 @@ import math
 import os
 import statistics
 
-from measure import COLLECTIVES, RANKS_ON_FEW, SIZES, placement
-from peers import ROOT
+from measure import COLLECTIVES, RANKS_ON_FEW, SIZES, THROUGH_MPI, placement
+from peers import ROOT, through_mpi
 
 BEGIN, END = "<!-- begin: written by scripts/compare --report -->", "<!-- end -->"
 HEAD = ["row", "what", "cores", "ours", "limit", "ours ÷ limit", "best peer", "ours ÷ peer", "must", "aim", "verdict"]
@@ -247,7 +247,26 @@ def table(store):
     if rewritten.rows:
         text += ["", "With the send buffer written before each message (`--rewrite`; the limit includes the writing): " + rewritten.summary(), "",
                  rewritten.text()]
+    if through(store):
+        text += ["", "All messages through an MPI (`TERCIO_TRANSPORT=mpi:all`), and the same program on that MPI by the crate `mpi`, sample by sample in turn:", "", through(store)]
     return "\n".join(text)
+
+
+def through(store):
+    """Tercio with all its messages through an MPI, beside that MPI; None if that was not measured."""
+    rows = []
+    for ours, raw in through_mpi():
+        cells = {int(name.split("/")[1]): cell for name, cell in store["cells"].items() if name.split("/")[0] == THROUGH_MPI + raw.key}
+        for size, cell in sorted(cells.items()):
+            for where in ("near", "far"):
+                us, them = cell.get(ours.key), cell.get(raw.key)
+                ratio = us and them and ratios(us, them, where)
+                if ratio and middle(us, where) and middle(them, where):
+                    verdict = "holds" if ratio[1] <= 1.15 else "**behind**"
+                    rows.append(f"| {raw.title} | {sized(size)} | {where} | {shown(middle(us, where))} | {shown(middle(them, where))} | {spread(ratio)} | {verdict} |")
+    if not rows:
+        return None
+    return "\n".join(["| MPI | half a round trip | cores | Tercio through it | the MPI alone | ratio | ≤ 1.15 |", "|---|---|---|---|---|---|---|", *rows])
 
 
 COLOURS = {"tercio": "#d62728", "impi": "#1f77b4", "openmpi5": "#2ca02c", "openmpi5-large": "#98df8a", "openmpi4": "#8c564b",
