@@ -93,6 +93,9 @@ impl Engine {
         let link = state.links.get_mut(world)?;
         let first = match link.rx.first() {
             Some(first) => first,
+            None if state.mpi.is_some() && state.places.is_remote(world) => {
+                return state.receive_soon(world, context, tag, span);
+            }
             None if state.places.is_remote(world) => return None,
             None => await_soon(&link.rx, &state.waiter)?,
         };

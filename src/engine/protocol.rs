@@ -18,6 +18,8 @@ pub(super) const FLAG_READY: u8 = 2;
 const FLAG_READABLE: u8 = 4;
 /// The sender would like to know whether reading it so is faster; or, on `DONE`: it was.
 pub(super) const FLAG_SINGLE_COPY: u8 = 8;
+/// On an offer over the system's MPI: the payload follows at once, by the number in the sender's place.
+pub(super) const FLAG_FOLLOWS: u8 = 16;
 
 /// What an eager message costs of the credit, at least: what the receiver needs to hold it.
 pub(super) const EAGER_COST: u64 = shm::SMALL as u64;
@@ -33,6 +35,8 @@ pub(super) enum Source {
     Stream(Passage),
     /// At this address of the sender's memory, or with the sender until `CTS`.
     Address(u64),
+    /// On its way as messages of the system's MPI, which bear this number. Never in a lane.
+    Following(usize),
 }
 
 /// The body of `RTS`.
@@ -99,7 +103,7 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
     put32(&mut body, 8, offer.send.index());
     put32(&mut body, 12, offer.send.generation());
     let (stream, word) = match offer.source {
-        Source::Held => (NO_STREAM, 0),
+        Source::Held | Source::Following(_) => (NO_STREAM, 0),
         Source::Stream(passage) => (passage.place(), passage.start),
         Source::Address(address) => {
             head.flags |= FLAG_READABLE;

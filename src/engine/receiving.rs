@@ -119,6 +119,11 @@ impl State {
                 self.receiving.push(id);
                 self.pump_receive(id)?;
             }
+            Source::Following(number) => {
+                // Even an unwanted payload is received, so that its sender ends and the number is free again.
+                receive.refused = checked.err().map(|error| error.at(site));
+                self.follow(id, from, number, envelope.bytes as usize);
+            }
             // A frame of data is never empty.
             Source::Held | Source::Address(_)
                 if unwanted || (envelope.bytes == 0 && self.places.is_remote(from)) =>

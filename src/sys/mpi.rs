@@ -162,6 +162,33 @@ impl Mpi {
         }
     }
 
+    /// Starts a send that is over only when its receive has begun.
+    ///
+    /// # Safety
+    /// As for [`Mpi::send`].
+    pub(crate) unsafe fn send_matched(
+        &self,
+        to: usize,
+        tag: i32,
+        from: *const u8,
+        len: usize,
+    ) -> Request {
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: the caller keeps the memory; MPI writes the request.
+        unsafe {
+            ffi::MPI_Issend(
+                from.cast(),
+                int(len),
+                ffi::RSMPI_UINT8_T,
+                int(to),
+                tag,
+                self.comm,
+                request.as_mut_ptr(),
+            );
+            Request(request.assume_init())
+        }
+    }
+
     /// Starts a receive, of any process if `from` is `None`.
     ///
     /// # Safety

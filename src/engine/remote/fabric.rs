@@ -1,15 +1,15 @@
 //! Ranks that are reached through the system's MPI: the engine's messages as frames of it, and long payloads straight between the users' memories.
 //! transport/mpi/README.md has the protocol.
-use super::super::protocol::{CTS, EAGER_COST, id_of};
-use super::super::requests::{RecvPhase, Send, SendPhase, State as Request};
+use super::super::protocol::{CTS, EAGER_COST, FLAG_FOLLOWS, id_of};
+use super::super::requests::{Receive, RecvPhase, Send, SendPhase, State as Request};
 use super::super::state::{State, corrupt};
-use super::super::{Engine, RequestId, SendMode, SendSpan, aborted};
+use super::super::{Engine, RecvSpan, RequestId, SendMode, SendSpan, aborted};
 use super::outgoing::{append, head_for, head_of};
 use super::plain;
 use crate::job::RankState;
 use crate::model::error::Result;
-use crate::model::{Envelope, Site, Status};
-use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, PART, Part};
+use crate::model::{Envelope, Site, Status, TypeCode};
+use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part};
 use crate::transport::shm::{CONTROL, SlotHead};
 use crate::transport::tcp::frame::{Frame, HEAD, Kind, OFFER};
 use std::collections::VecDeque;
@@ -19,6 +19,8 @@ use std::time::Duration;
 pub(super) const CREDIT: u64 = 256 * 1024;
 /// Frames that are handled before anything else is looked at.
 const BATCH: usize = 32;
+/// Looks for a short message before a receive takes the general way; each is a call of MPI.
+const SOON: u32 = 100;
 /// How long a blocked rank sleeps between two looks: nothing wakes it when a message comes.
 const NAP: Duration = Duration::from_micros(100);
 
@@ -26,6 +28,7 @@ const NAP: Duration = Duration::from_micros(100);
 struct Coming {
     id: RequestId,
     from: usize,
+    number: Number,
     total: usize,
     /// Bytes for which receives are posted, and bytes that are there.
     asked: usize,
@@ -37,7 +40,7 @@ struct Coming {
 struct Going {
     id: RequestId,
     to: usize,
-    number: usize,
+    number: Number,
     total: usize,
     at: usize,
     parts: VecDeque<Part>,
@@ -46,10 +49,10 @@ struct Going {
 /// What a rank has under way through the system's MPI.
 pub(crate) struct Mpi {
     pub(super) fabric: Fabric,
-    /// By the number that their sender was granted.
-    coming: Vec<Option<Coming>>,
-    /// How many of them there are.
-    live: usize,
+    coming: Vec<Coming>,
+    /// Numbers that senders are granted, and those that this rank's payloads follow by.
+    grants: Numbers,
+    follows: Numbers,
     /// Receives whose grant waits for a number: sender's request, receive, sender.
     waiting: VecDeque<(RequestId, RequestId, usize)>,
     going: Vec<Going>,
@@ -62,7 +65,8 @@ impl Mpi {
         Mpi {
             fabric,
             coming: Vec::new(),
-            live: 0,
+            grants: Numbers::default(),
+            follows: Numbers::default(),
             waiting: VecDeque::new(),
             going: Vec::new(),
         }
@@ -82,6 +86,11 @@ impl Mpi {
     pub(super) fn owes(&self) -> bool {
         self.fabric.owes()
     }
+}
+
+/// Whether the payload of so many bytes is to get into the receive's memory.
+fn wants(receive: &Receive, total: usize) -> bool {
+    receive.refused.is_none() && total <= receive.span.len()
 }
 
 impl State {
@@ -134,11 +143,41 @@ impl State {
         };
         let id = self.requests.add(Request::Send(Box::new(send)));
         (frame.kind, frame.len) = (Kind::Offer, OFFER);
+        let number = match len {
+            ..=EAGER => None,
+            _ => self.mpi.as_mut().and_then(|mpi| mpi.follows.take()),
+        };
+        let answer = match number {
+            Some(number) => {
+                frame.head.flags |= FLAG_FOLLOWS;
+                number as u64
+            }
+            None => id.number(),
+        };
         self.send_frame(to, &frame, |out| {
             out.extend(envelope.bytes.to_le_bytes());
-            out.extend(id.number().to_le_bytes());
+            out.extend(answer.to_le_bytes());
         });
+        if let Some(number) = number {
+            self.begin_to_send(id, to, Number::Following(number), len);
+        }
         Some(id)
+    }
+
+    /// The payload of a send leaves from here on.
+    fn begin_to_send(&mut self, id: RequestId, to: usize, number: Number, total: usize) {
+        if let Some(mpi) = &mut self.mpi {
+            mpi.going.push(Going {
+                id,
+                to,
+                number,
+                total,
+                at: 0,
+                parts: VecDeque::new(),
+            });
+            let last = mpi.going.len() - 1;
+            self.send_parts(last);
+        }
     }
 
     pub(super) fn send_frame(&mut self, to: usize, frame: &Frame, body: impl FnOnce(&mut Vec<u8>)) {
@@ -168,8 +207,8 @@ impl State {
 
     /// Gives numbers to the receives that wait for one, posts them, and tells their senders.
     fn grant_numbers(&mut self) {
-        loop {
-            let Some(mpi) = self.mpi.as_mut().filter(|mpi| mpi.live < NUMBERS) else {
+        while let Some(mpi) = self.mpi.as_mut().filter(|mpi| !mpi.waiting.is_empty()) {
+            let Some(number) = mpi.grants.take() else {
                 return;
             };
             let Some((request, id, from)) = mpi.waiting.pop_front() else {
@@ -180,57 +219,69 @@ impl State {
                 .receive(id)
                 .and_then(|receive| receive.message);
             let Some((envelope, _)) = message else {
+                if let Some(mpi) = &mut self.mpi {
+                    mpi.grants.give_back(number);
+                }
                 continue;
             };
-            let coming = Coming {
-                id,
-                from,
-                total: envelope.bytes as usize,
-                asked: 0,
-                got: 0,
-                parts: VecDeque::new(),
-            };
-            mpi.live += 1;
-            let number = match mpi.coming.iter().position(Option::is_none) {
-                Some(free) => free,
-                None => {
-                    mpi.coming.push(None);
-                    mpi.coming.len() - 1
-                }
-            };
-            mpi.coming[number] = Some(coming);
-            if let Some(receive) = self.requests.receive(id) {
-                receive.phase = RecvPhase::Coming { got: 0 };
-            }
-            self.ask_for_parts(number);
+            self.begin_to_receive(id, from, Number::Granted(number), envelope.bytes as usize);
             let grant = plain(Kind::Grant, head_for(request, number as u64));
             self.send_frame(from, &grant, |_| {});
         }
     }
 
+    /// A receive has been matched with a message whose payload follows.
+    pub(in super::super) fn follow(
+        &mut self,
+        id: RequestId,
+        from: usize,
+        number: usize,
+        total: usize,
+    ) {
+        self.begin_to_receive(id, from, Number::Following(number), total);
+    }
+
+    /// The payload of a receive comes from here on.
+    fn begin_to_receive(&mut self, id: RequestId, from: usize, number: Number, total: usize) {
+        if let Some(receive) = self.requests.receive(id) {
+            receive.phase = RecvPhase::Coming { got: 0 };
+        }
+        if let Some(mpi) = &mut self.mpi {
+            mpi.coming.push(Coming {
+                id,
+                from,
+                number,
+                total,
+                asked: 0,
+                got: 0,
+                parts: VecDeque::new(),
+            });
+            let last = mpi.coming.len() - 1;
+            self.ask_for_parts(last);
+        }
+    }
+
     /// Posts receives for the next parts.
-    fn ask_for_parts(&mut self, number: usize) {
+    fn ask_for_parts(&mut self, index: usize) {
         let Some(mpi) = &mut self.mpi else { return };
         let Mpi { fabric, coming, .. } = &mut **mpi;
-        let Some(Some(coming)) = coming.get_mut(number) else {
-            return;
-        };
+        let coming = &mut coming[index];
         let Some(receive) = self.requests.receive(coming.id) else {
             return;
         };
-        // What is refused, or does not fit, never gets here: it is answered at once, and not sent.
+        // What is refused, or does not fit, is thrown away.
         let lent = receive
             .span
             .contiguous_ptr()
-            .filter(|_| coming.total <= receive.span.len());
+            .filter(|_| wants(receive, coming.total));
         while coming.parts.len() < AHEAD && coming.asked < coming.total {
             let (at, len) = (coming.asked, (coming.total - coming.asked).min(PART));
             let part = match lent {
                 // SAFETY: bytes `at..at + len` are inside of the receive's memory, which is lent until it is over; it is over when all parts are there.
                 Some(first) => unsafe {
-                    fabric.receive_lent(coming.from, number, first.add(at), len)
+                    fabric.receive_lent(coming.from, coming.number, first.add(at), len)
                 },
-                None => fabric.receive_packed(coming.from, number, len),
+                None => fabric.receive_packed(coming.from, coming.number, len),
             };
             coming.parts.push_back(part);
             coming.asked += len;
@@ -258,18 +309,7 @@ impl State {
                 "an answer with a number that no receiver gives",
             ));
         }
-        if let Some(mpi) = &mut self.mpi {
-            mpi.going.push(Going {
-                id,
-                to: from,
-                number: number as usize,
-                total,
-                at: 0,
-                parts: VecDeque::new(),
-            });
-            let last = mpi.going.len() - 1;
-            self.send_parts(last);
-        }
+        self.begin_to_send(id, from, Number::Granted(number as usize), total);
         Ok(())
     }
 
@@ -299,6 +339,47 @@ impl State {
         }
     }
 
+    /// Receives the next message that comes through MPI, if it is there or comes soon, is the one that is wanted, and is short. The caller has seen that nothing
+    /// else could match it. Where something else comes, that stays for the next progress.
+    pub(in super::super) fn receive_soon(
+        &mut self,
+        world: usize,
+        context: u32,
+        tag: Option<i32>,
+        span: &RecvSpan,
+    ) -> Option<Status> {
+        let mpi = self.mpi.as_mut()?;
+        let mut left = self.waiter.first_polls().min(SOON);
+        let (from, bytes) = loop {
+            if let Some(found) = mpi.fabric.first() {
+                break found;
+            }
+            left = left.checked_sub(1)?;
+        };
+        let (head, body) = bytes.split_first_chunk::<HEAD>()?;
+        let Frame { kind, len, head } = Frame::decode(head).ok()?;
+        if from != world
+            || kind != Kind::Eager
+            || len != body.len()
+            || head.context != context
+            || tag.is_some_and(|tag| tag != head.tag)
+            || head.tag < 0
+            || len > span.len()
+            || !TypeCode(head.code).goes_with(span.code())
+        {
+            return None;
+        }
+        span.fill_at(0, body);
+        mpi.fabric.pass();
+        self.add_remote_matched(world, (len as u64).max(EAGER_COST));
+        Some(Status {
+            source: Some(head.source as usize),
+            tag: Some(head.tag),
+            bytes: len as u64,
+            cancelled: false,
+        })
+    }
+
     /// Looks at everything that comes and goes through MPI. Whether anything happened.
     #[inline]
     pub(in super::super) fn progress_mpi(&mut self) -> Result<bool> {
@@ -321,7 +402,7 @@ impl State {
         if mpi.fabric.owes() {
             any |= mpi.fabric.look_at_sends();
         }
-        if mpi.live > 0 {
+        if !mpi.coming.is_empty() {
             any |= self.look_at_coming()?;
         }
         if self.mpi.as_ref().is_some_and(|mpi| !mpi.going.is_empty()) {
@@ -348,46 +429,54 @@ impl State {
 
     /// Looks which parts are there.
     fn look_at_coming(&mut self) -> Result<bool> {
-        let mut any = false;
-        let mut number = 0;
+        let (mut any, mut at) = (false, 0);
         while let Some(mpi) = &mut self.mpi {
-            let Mpi { fabric, coming, .. } = &mut **mpi;
-            let Some(slot) = coming.get_mut(number) else {
+            let Mpi {
+                fabric,
+                coming,
+                grants,
+                ..
+            } = &mut **mpi;
+            let Some(payload) = coming.get_mut(at) else {
                 break;
             };
             let mut moved = false;
-            if let Some(coming) = slot {
-                while let Some(part) = coming.parts.front_mut() {
-                    let Some(bytes) = fabric.is_there(part) else {
-                        break;
-                    };
-                    if bytes != part.len {
-                        return Err(corrupt(
-                            coming.from,
-                            "a part of a payload that is too short",
-                        ));
-                    }
-                    if let (Some(buffer), Some(receive)) =
-                        (&part.buffer, self.requests.receive(coming.id))
-                    {
-                        receive.span.fill_at(coming.got, buffer);
-                    }
-                    coming.got += bytes;
-                    coming.parts.pop_front();
-                    moved = true;
+            while let Some(part) = payload.parts.front_mut() {
+                let Some(bytes) = fabric.is_there(part) else {
+                    break;
+                };
+                if bytes != part.len {
+                    return Err(corrupt(
+                        payload.from,
+                        "a part of a payload that is too short",
+                    ));
                 }
-                if moved && coming.got == coming.total {
-                    let (id, total) = (coming.id, coming.total);
-                    *slot = None;
-                    mpi.live -= 1;
-                    self.end_part(id, total);
-                    self.grant_numbers();
-                } else if moved {
-                    self.ask_for_parts(number);
+                if let (Some(buffer), Some(receive)) =
+                    (&part.buffer, self.requests.receive(payload.id))
+                {
+                    if wants(receive, payload.total) {
+                        receive.span.fill_at(payload.got, buffer);
+                    }
                 }
+                payload.got += bytes;
+                payload.parts.pop_front();
+                moved = true;
             }
             any |= moved;
-            number += 1;
+            if moved && payload.got == payload.total {
+                let (id, total) = (payload.id, payload.total);
+                if let Number::Granted(number) = payload.number {
+                    grants.give_back(number);
+                }
+                coming.swap_remove(at);
+                self.end_part(id, total);
+                self.grant_numbers();
+                continue;
+            }
+            if moved {
+                self.ask_for_parts(at);
+            }
+            at += 1;
         }
         Ok(any)
     }
@@ -396,7 +485,12 @@ impl State {
     fn look_at_going(&mut self) -> bool {
         let (mut any, mut at) = (false, 0);
         while let Some(mpi) = &mut self.mpi {
-            let Mpi { fabric, going, .. } = &mut **mpi;
+            let Mpi {
+                fabric,
+                going,
+                follows,
+                ..
+            } = &mut **mpi;
             let Some(payload) = going.get_mut(at) else {
                 break;
             };
@@ -411,6 +505,9 @@ impl State {
             any |= moved;
             if moved && payload.parts.is_empty() && payload.at == payload.total {
                 let id = payload.id;
+                if let Number::Following(number) = payload.number {
+                    follows.give_back(number);
+                }
                 going.swap_remove(at);
                 self.finish(id, Status::EMPTY);
                 continue;

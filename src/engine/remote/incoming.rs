@@ -1,12 +1,13 @@
 //! What comes from ranks that are reached through sockets: matched when its head is there, and read straight to where it belongs.
 use super::super::RequestId;
 use super::super::matching::Payload;
-use super::super::protocol::{EAGER_COST, FLAG_READY, FLAG_SYNC, Offer, Source};
+use super::super::protocol::{EAGER_COST, FLAG_FOLLOWS, FLAG_READY, FLAG_SYNC, Offer, Source};
 use super::super::receiving::{finished, self_checked, status_of};
 use super::super::requests::RecvPhase;
 use super::super::state::{State, corrupt};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, TypeCode};
+use crate::transport::mpi::NUMBERS;
 use crate::transport::shm::CONTROL;
 use crate::transport::tcp::frame::{Broken, Frame, Kind};
 use crate::transport::tcp::inbox::Sink;
@@ -191,9 +192,17 @@ impl State {
             Kind::Eager => self.take_eager(from, frame, body),
             Kind::Offer => {
                 let envelope = self.remote_envelope(from, frame, number(&body[..8]))?;
+                let send = number(&body[8..]);
+                let source = match frame.head.flags & FLAG_FOLLOWS {
+                    0 => Source::Held,
+                    _ if self.mpi.is_some() && send < NUMBERS as u64 && envelope.bytes > 0 => {
+                        Source::Following(send as usize)
+                    }
+                    _ => return Err(corrupt(from, "an offer that no sender writes")),
+                };
                 let offer = Offer {
-                    send: RequestId::from_number(number(&body[8..])),
-                    source: Source::Held,
+                    send: RequestId::from_number(send),
+                    source,
                 };
                 self.take_offer(from, envelope, offer)
             }

@@ -17,12 +17,55 @@ const SLOTS: usize = 16;
 pub(crate) const PART: usize = 8 << 20;
 /// Parts of one message that are under way at a time.
 pub(crate) const AHEAD: usize = 2;
-/// Long messages that come at a time: MPI promises tags up to 32767.
-pub(crate) const NUMBERS: usize = 16 * 1024;
+/// Long messages that come at a time by numbers of one kind: MPI promises tags up to 32767.
+pub(crate) const NUMBERS: usize = 16 * 1024 - 1;
 
-/// Tags of MPI's messages.
+/// Tags of MPI's messages: frames, the parts of payloads that were granted, and of those that follow their envelope.
 const FRAMES: i32 = 0;
-const PARTS: i32 = 1;
+const GRANTED: i32 = 1;
+const FOLLOWING: i32 = GRANTED + NUMBERS as i32;
+
+/// What keeps the parts of one long message apart from those of others of the same pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Number {
+    /// The receiver gave it.
+    Granted(usize),
+    /// The sender took it.
+    Following(usize),
+}
+
+impl Number {
+    fn tag(self) -> i32 {
+        match self {
+            Number::Granted(number) => GRANTED + number as i32,
+            Number::Following(number) => FOLLOWING + number as i32,
+        }
+    }
+}
+
+/// Numbers of one kind, each used by one message at a time.
+#[derive(Default)]
+pub(crate) struct Numbers {
+    free: Vec<usize>,
+    used: usize,
+}
+
+impl Numbers {
+    /// One that is free.
+    pub(crate) fn take(&mut self) -> Option<usize> {
+        self.free.pop().or_else(|| {
+            let next = self.used;
+            (next < NUMBERS).then(|| {
+                self.used += 1;
+                next
+            })
+        })
+    }
+
+    pub(crate) fn give_back(&mut self, number: usize) {
+        self.free.push(number);
+    }
+}
 
 /// A part of a payload under way.
 pub(crate) struct Part {
@@ -36,6 +79,18 @@ pub(crate) struct Part {
 struct Slot {
     bytes: Box<[u8]>,
     request: Option<Request>,
+    /// What came, once that was seen.
+    arrived: Option<Arrived>,
+}
+
+impl Slot {
+    fn of(bytes: Box<[u8]>, request: Request) -> Slot {
+        Slot {
+            bytes,
+            request: Some(request),
+            arrived: None,
+        }
+    }
 }
 
 /// What a rank has of the system's MPI.
@@ -60,8 +115,8 @@ impl Fabric {
         };
         for _ in 0..if open { SLOTS } else { 0 } {
             let mut bytes = vec![0; FRAME].into_boxed_slice();
-            let request = Some(fabric.post(&mut bytes));
-            fabric.ring.push(Slot { bytes, request });
+            let request = fabric.post(&mut bytes);
+            fabric.ring.push(Slot::of(bytes, request));
         }
         fabric
     }
@@ -75,20 +130,38 @@ impl Fabric {
         }
     }
 
-    /// The next frame, with its body behind its head, and who sent it. The bytes are to be given back.
+    /// The next frame, with its body behind its head, and who sent it. It stays the next one.
+    #[inline]
+    pub(crate) fn first(&mut self) -> Option<(usize, &[u8])> {
+        let slot = &mut self.ring[self.head];
+        if let Some(request) = &mut slot.request {
+            slot.arrived = Some(self.mpi.received(request)?);
+            slot.request = None;
+        }
+        let Arrived { from, bytes } = slot.arrived?;
+        Some((from, slot.bytes.get(..bytes)?))
+    }
+
+    /// Takes that frame. The bytes, of which so many are the frame's, are to be given back.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<(usize, Box<[u8]>, usize)> {
-        let slot = &mut self.ring[self.head];
-        let Arrived { from, bytes } = self.mpi.received(slot.request.as_mut()?)?;
-        slot.request = None;
-        Some((from, core::mem::take(&mut slot.bytes), bytes))
+        let (from, frame) = self.first()?;
+        let len = frame.len();
+        Some((from, core::mem::take(&mut self.ring[self.head].bytes), len))
+    }
+
+    /// Is done with the frame that [`Fabric::first`] gave.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        let bytes = core::mem::take(&mut self.ring[self.head].bytes);
+        self.give_back(bytes);
     }
 
     /// Takes the bytes of the frame that [`Fabric::next`] gave last.
     #[inline]
     pub(crate) fn give_back(&mut self, mut bytes: Box<[u8]>) {
-        let request = Some(self.post(&mut bytes));
-        self.ring[self.head] = Slot { bytes, request };
+        let request = self.post(&mut bytes);
+        self.ring[self.head] = Slot::of(bytes, request);
         self.head = (self.head + 1) % SLOTS;
     }
 
@@ -139,13 +212,20 @@ impl Fabric {
     pub(crate) unsafe fn send_lent(
         &self,
         to: usize,
-        number: usize,
+        number: Number,
         from: *const u8,
         len: usize,
     ) -> Part {
+        // SAFETY: the caller keeps the bytes.
+        let request = unsafe {
+            match number {
+                Number::Granted(_) => self.mpi.send(to, number.tag(), from, len),
+                // The number is free again, and a synchronous send over, when the last part's receive has begun.
+                Number::Following(_) => self.mpi.send_matched(to, number.tag(), from, len),
+            }
+        };
         Part {
-            // SAFETY: the caller keeps the bytes.
-            request: unsafe { self.mpi.send(to, PARTS + number as i32, from, len) },
+            request,
             buffer: None,
             len,
             over: false,
@@ -153,7 +233,7 @@ impl Fabric {
     }
 
     /// Starts to send a part.
-    pub(crate) fn send_packed(&self, to: usize, number: usize, bytes: Vec<u8>) -> Part {
+    pub(crate) fn send_packed(&self, to: usize, number: Number, bytes: Vec<u8>) -> Part {
         // SAFETY: the bytes are on the heap, and the part keeps them.
         let mut part = unsafe { self.send_lent(to, number, bytes.as_ptr(), bytes.len()) };
         part.buffer = Some(bytes);
@@ -167,13 +247,13 @@ impl Fabric {
     pub(crate) unsafe fn receive_lent(
         &self,
         from: usize,
-        number: usize,
+        number: Number,
         to: *mut u8,
         len: usize,
     ) -> Part {
         Part {
             // SAFETY: the caller keeps the bytes.
-            request: unsafe { self.mpi.receive(Some(from), PARTS + number as i32, to, len) },
+            request: unsafe { self.mpi.receive(Some(from), number.tag(), to, len) },
             buffer: None,
             len,
             over: false,
@@ -181,7 +261,7 @@ impl Fabric {
     }
 
     /// Starts to receive a part into a buffer of its own.
-    pub(crate) fn receive_packed(&self, from: usize, number: usize, len: usize) -> Part {
+    pub(crate) fn receive_packed(&self, from: usize, number: Number, len: usize) -> Part {
         let mut bytes = vec![0; len];
         // SAFETY: the bytes are on the heap, and the part keeps them.
         let mut part = unsafe { self.receive_lent(from, number, bytes.as_mut_ptr(), len) };
