@@ -186,7 +186,8 @@ impl Engine {
                     Look::Nothing => {
                         return state.departures_moved()
                             || control.is_aborted()
-                            || state.watch_is_met();
+                            || state.watch_is_met()
+                            || state.mpi.as_ref().is_some_and(|mpi| mpi.is_moving());
                     }
                 }
                 true

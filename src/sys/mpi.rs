@@ -1,13 +1,14 @@
 //! The site's MPI, by its C interface: what the transport needs of it, typed. Errors are fatal in MPI itself, which is its default.
 use super::mpi_request::Arrived;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use rsmpi::ffi;
 use std::io;
 
-/// A communicator of our own over all processes that MPI started.
+/// Communicators of our own over all processes that MPI started: one for messages that any receive may take, one for those that have a receive of their own.
 pub(crate) struct Mpi {
     comm: ffi::MPI_Comm,
+    own: ffi::MPI_Comm,
     rank: usize,
     size: usize,
     /// Whether MPI was initialized here, and is to be finalized.
@@ -16,13 +17,24 @@ pub(crate) struct Mpi {
 }
 
 // SAFETY: handles of MPI are plain values that any thread may use; the caller keeps calls apart, as the level of threads demands.
-unsafe impl Send for Mpi {}
+unsafe impl core::marker::Send for Mpi {}
 
 /// A message under way.
 pub(crate) struct Request(ffi::MPI_Request);
 
 // SAFETY: as `Mpi`.
-unsafe impl Send for Request {}
+unsafe impl core::marker::Send for Request {}
+
+/// MPI's calls that start a send.
+type Send = unsafe extern "C" fn(
+    *const c_void,
+    c_int,
+    ffi::MPI_Datatype,
+    c_int,
+    c_int,
+    ffi::MPI_Comm,
+    *mut ffi::MPI_Request,
+) -> c_int;
 
 fn int(n: usize) -> c_int {
     c_int::try_from(n).unwrap_or(c_int::MAX)
@@ -61,18 +73,21 @@ impl Mpi {
                 ffi::MPI_Query_thread(&mut granted);
             }
         }
-        let mut comm = MaybeUninit::uninit();
         let (mut rank, mut size) = (0, 0);
-        // SAFETY: MPI is initialized; it writes the communicator, and asks of it follow.
-        let comm = unsafe {
-            ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, comm.as_mut_ptr());
-            let comm = comm.assume_init();
-            ffi::MPI_Comm_rank(comm, &mut rank);
-            ffi::MPI_Comm_size(comm, &mut size);
-            comm
+        // SAFETY: MPI is initialized; it writes the communicators, and asks of one follow.
+        let [comm, own] = unsafe {
+            let both = [(); 2].map(|()| {
+                let mut comm = MaybeUninit::uninit();
+                ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, comm.as_mut_ptr());
+                comm.assume_init()
+            });
+            ffi::MPI_Comm_rank(both[0], &mut rank);
+            ffi::MPI_Comm_size(both[0], &mut size);
+            both
         };
         Ok(Mpi {
             comm,
+            own,
             rank: rank as usize,
             size: size as usize,
             ours,
@@ -141,28 +156,32 @@ impl Mpi {
         parts.collect()
     }
 
-    /// Starts a send.
+    /// Starts a send to a receive that takes any message.
     ///
     /// # Safety
     /// The `len` bytes at `from` stay as they are until the request has been seen to be over.
+    #[inline]
     pub(crate) unsafe fn send(&self, to: usize, tag: i32, from: *const u8, len: usize) -> Request {
-        let mut request = MaybeUninit::uninit();
-        // SAFETY: the caller keeps the memory; MPI writes the request.
-        unsafe {
-            ffi::MPI_Isend(
-                from.cast(),
-                int(len),
-                ffi::RSMPI_UINT8_T,
-                int(to),
-                tag,
-                self.comm,
-                request.as_mut_ptr(),
-            );
-            Request(request.assume_init())
-        }
+        // SAFETY: the caller keeps the memory.
+        unsafe { self.start_send(ffi::MPI_Isend, self.comm, to, tag, from, len) }
     }
 
-    /// Starts a send that is over only when its receive has begun.
+    /// Starts a send to a receive of its own, with this tag.
+    ///
+    /// # Safety
+    /// As for [`Mpi::send`].
+    pub(crate) unsafe fn send_own(
+        &self,
+        to: usize,
+        tag: i32,
+        from: *const u8,
+        len: usize,
+    ) -> Request {
+        // SAFETY: the caller keeps the memory.
+        unsafe { self.start_send(ffi::MPI_Isend, self.own, to, tag, from, len) }
+    }
+
+    /// As [`Mpi::send_own`], but the send is over only when its receive has begun.
     ///
     /// # Safety
     /// As for [`Mpi::send`].
@@ -173,44 +192,87 @@ impl Mpi {
         from: *const u8,
         len: usize,
     ) -> Request {
+        // SAFETY: the caller keeps the memory.
+        unsafe { self.start_send(ffi::MPI_Issend, self.own, to, tag, from, len) }
+    }
+
+    /// # Safety
+    /// As for [`Mpi::send`].
+    #[inline]
+    unsafe fn start_send(
+        &self,
+        start: Send,
+        comm: ffi::MPI_Comm,
+        to: usize,
+        tag: i32,
+        from: *const u8,
+        len: usize,
+    ) -> Request {
         let mut request = MaybeUninit::uninit();
         // SAFETY: the caller keeps the memory; MPI writes the request.
         unsafe {
-            ffi::MPI_Issend(
+            start(
                 from.cast(),
                 int(len),
                 ffi::RSMPI_UINT8_T,
                 int(to),
                 tag,
-                self.comm,
+                comm,
                 request.as_mut_ptr(),
             );
             Request(request.assume_init())
         }
     }
 
-    /// Starts a receive, of any process if `from` is `None`.
+    /// Starts a receive of any message of [`Mpi::send`].
     ///
     /// # Safety
     /// The `len` bytes at `to` are nobody else's until the request has been seen to be over, or was cancelled.
-    pub(crate) unsafe fn receive(
+    #[inline]
+    pub(crate) unsafe fn receive(&self, to: *mut u8, len: usize) -> Request {
+        // SAFETY: the caller keeps the memory. The constants are MPI's own.
+        unsafe {
+            let (from, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
+            self.start_receive(self.comm, from, tag, to, len)
+        }
+    }
+
+    /// Starts the receive of one message that was not sent by [`Mpi::send`].
+    ///
+    /// # Safety
+    /// As for [`Mpi::receive`].
+    pub(crate) unsafe fn receive_own(
         &self,
-        from: Option<usize>,
+        from: usize,
         tag: i32,
         to: *mut u8,
         len: usize,
     ) -> Request {
+        // SAFETY: the caller keeps the memory.
+        unsafe { self.start_receive(self.own, int(from), tag, to, len) }
+    }
+
+    /// # Safety
+    /// As for [`Mpi::receive`].
+    #[inline]
+    unsafe fn start_receive(
+        &self,
+        comm: ffi::MPI_Comm,
+        from: c_int,
+        tag: c_int,
+        to: *mut u8,
+        len: usize,
+    ) -> Request {
         let mut request = MaybeUninit::uninit();
-        // SAFETY: the caller keeps the memory; MPI writes the request. The constant is MPI's own.
+        // SAFETY: the caller keeps the memory; MPI writes the request.
         unsafe {
-            let from = from.map_or(ffi::RSMPI_ANY_SOURCE, int);
             ffi::MPI_Irecv(
                 to.cast(),
                 int(len),
                 ffi::RSMPI_UINT8_T,
                 from,
                 tag,
-                self.comm,
+                comm,
                 request.as_mut_ptr(),
             );
             Request(request.assume_init())
@@ -232,6 +294,7 @@ impl Mpi {
             ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut bytes);
             Some(Arrived {
                 from: status.MPI_SOURCE as usize,
+                tag: status.MPI_TAG,
                 bytes: bytes as usize,
             })
         }
@@ -259,6 +322,7 @@ impl Mpi {
     pub(crate) fn finish(&mut self) {
         // SAFETY: nothing is under way on the communicator, and nothing of MPI is used after it by us.
         unsafe {
+            ffi::MPI_Comm_free(&mut self.own);
             ffi::MPI_Comm_free(&mut self.comm);
             if self.ours {
                 ffi::MPI_Finalize();

@@ -4,5 +4,6 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) from: usize,
+    pub(crate) tag: i32,
     pub(crate) bytes: usize,
 }

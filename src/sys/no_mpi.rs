@@ -57,9 +57,27 @@ impl Mpi {
 
     /// # Safety
     /// It cannot be called.
-    pub(crate) unsafe fn receive(
+    pub(crate) unsafe fn send_own(
         &self,
-        _from: Option<usize>,
+        _to: usize,
+        _tag: i32,
+        _from: *const u8,
+        _len: usize,
+    ) -> Request {
+        match self.0 {}
+    }
+
+    /// # Safety
+    /// It cannot be called.
+    pub(crate) unsafe fn receive(&self, _to: *mut u8, _len: usize) -> Request {
+        match self.0 {}
+    }
+
+    /// # Safety
+    /// It cannot be called.
+    pub(crate) unsafe fn receive_own(
+        &self,
+        _from: usize,
         _tag: i32,
         _to: *mut u8,
         _len: usize,

@@ -9,11 +9,13 @@ use super::plain;
 use crate::job::RankState;
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
-use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part};
+use crate::transport::mpi::{
+    AHEAD, Coming as Ring, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part,
+};
 use crate::transport::shm::{CONTROL, SlotHead};
-use crate::transport::tcp::frame::{Frame, HEAD, Kind, OFFER};
+use crate::transport::tcp::frame::{Frame, Kind, OFFER};
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Eager bytes that may lie unmatched at a receiver for each sender.
 pub(super) const CREDIT: u64 = 256 * 1024;
@@ -21,6 +23,8 @@ pub(super) const CREDIT: u64 = 256 * 1024;
 const BATCH: usize = 32;
 /// Looks for a short message before a receive takes the general way; each is a call of MPI.
 const SOON: u32 = 100;
+/// A rank with a payload under way does not sleep before so much time has passed without any news of it: an MPI moves bytes only while it is called.
+const MOVING: Duration = Duration::from_millis(10);
 /// How long a blocked rank sleeps between two looks: nothing wakes it when a message comes.
 const NAP: Duration = Duration::from_micros(100);
 
@@ -40,7 +44,8 @@ struct Coming {
 struct Going {
     id: RequestId,
     to: usize,
-    number: Number,
+    /// None of a short message, which is one part that has been sent.
+    number: Option<Number>,
     total: usize,
     at: usize,
     parts: VecDeque<Part>,
@@ -56,6 +61,8 @@ pub(crate) struct Mpi {
     /// Receives whose grant waits for a number: sender's request, receive, sender.
     waiting: VecDeque<(RequestId, RequestId, usize)>,
     going: Vec<Going>,
+    /// When a payload last began, or went on.
+    moved: Instant,
 }
 
 impl Mpi {
@@ -69,7 +76,13 @@ impl Mpi {
             follows: Numbers::default(),
             waiting: VecDeque::new(),
             going: Vec::new(),
+            moved: Instant::now(),
         }
+    }
+
+    /// Whether payloads are under way, for which MPI may need this rank's processor.
+    pub(in super::super) fn is_moving(&self) -> bool {
+        !(self.coming.is_empty() && self.going.is_empty()) && self.moved.elapsed() < MOVING
     }
 
     /// Leaves MPI, when nothing is under way.
@@ -130,8 +143,13 @@ impl State {
         };
         if eager {
             link.charged += cost;
-            self.send_frame(to, &frame, |out| append(out, &span, 0, len));
-            return None;
+            let lent = span.contiguous_ptr();
+            // SAFETY: the payload is lent until the send is over; it is over when the part has left.
+            let part = unsafe {
+                let fabric = &mut self.mpi.as_mut()?.fabric;
+                fabric.send_short(to, &frame, lent, |out| append(out, &span, 0, len))
+            };
+            return part.map(|part| self.leaves(to, envelope, span, mode, site, part));
         }
         let send = Send {
             envelope,
@@ -164,13 +182,49 @@ impl State {
         Some(id)
     }
 
-    /// The payload of a send leaves from here on.
-    fn begin_to_send(&mut self, id: RequestId, to: usize, number: Number, total: usize) {
+    /// A short message has been sent, and MPI has not let go of its payload.
+    #[cold]
+    fn leaves(
+        &mut self,
+        to: usize,
+        envelope: Envelope,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+        part: Part,
+    ) -> RequestId {
+        let total = span.len();
+        let send = Send {
+            envelope,
+            to,
+            span,
+            mode,
+            phase: SendPhase::Leaving { left: total },
+            site,
+        };
+        let id = self.requests.add(Request::Send(Box::new(send)));
         if let Some(mpi) = &mut self.mpi {
+            mpi.moved = Instant::now();
             mpi.going.push(Going {
                 id,
                 to,
-                number,
+                number: None,
+                total,
+                at: total,
+                parts: VecDeque::from([part]),
+            });
+        }
+        id
+    }
+
+    /// The payload of a send leaves from here on.
+    fn begin_to_send(&mut self, id: RequestId, to: usize, number: Number, total: usize) {
+        if let Some(mpi) = &mut self.mpi {
+            mpi.moved = Instant::now();
+            mpi.going.push(Going {
+                id,
+                to,
+                number: Some(number),
                 total,
                 at: 0,
                 parts: VecDeque::new(),
@@ -247,6 +301,7 @@ impl State {
             receive.phase = RecvPhase::Coming { got: 0 };
         }
         if let Some(mpi) = &mut self.mpi {
+            mpi.moved = Instant::now();
             mpi.coming.push(Coming {
                 id,
                 from,
@@ -321,17 +376,16 @@ impl State {
         let Some(send) = self.requests.send(going.id) else {
             return;
         };
+        let Some(number) = going.number else { return };
         while going.parts.len() < AHEAD && going.at < going.total {
             let (at, len) = (going.at, (going.total - going.at).min(PART));
             let part = match send.span.contiguous_ptr() {
                 // SAFETY: bytes `at..at + len` are inside of the payload, which is lent until the send is over; it is over when all parts have left.
-                Some(first) => unsafe {
-                    fabric.send_lent(going.to, going.number, first.add(at), len)
-                },
+                Some(first) => unsafe { fabric.send_lent(going.to, number, first.add(at), len) },
                 None => {
                     let mut bytes = Vec::with_capacity(len);
                     append(&mut bytes, &send.span, at, len);
-                    fabric.send_packed(going.to, going.number, bytes)
+                    fabric.send_packed(going.to, number, bytes)
                 }
             };
             going.parts.push_back(part);
@@ -350,31 +404,29 @@ impl State {
     ) -> Option<Status> {
         let mpi = self.mpi.as_mut()?;
         let mut left = self.waiter.first_polls().min(SOON);
-        let (from, bytes) = loop {
-            if let Some(found) = mpi.fabric.first() {
-                break found;
+        let (from, head, body) = loop {
+            match mpi.fabric.first_short() {
+                Ring::Short(from, head, body) => break (from, head, body),
+                Ring::Other => return None,
+                Ring::Nothing => left = left.checked_sub(1)?,
             }
-            left = left.checked_sub(1)?;
         };
-        let (head, body) = bytes.split_first_chunk::<HEAD>()?;
-        let Frame { kind, len, head } = Frame::decode(head).ok()?;
+        let len = body.len();
         if from != world
-            || kind != Kind::Eager
-            || len != body.len()
             || head.context != context
             || tag.is_some_and(|tag| tag != head.tag)
-            || head.tag < 0
             || len > span.len()
             || !TypeCode(head.code).goes_with(span.code())
         {
             return None;
         }
+        let (source, tag) = (head.source as usize, head.tag);
         span.fill_at(0, body);
         mpi.fabric.pass();
         self.add_remote_matched(world, (len as u64).max(EAGER_COST));
         Some(Status {
-            source: Some(head.source as usize),
-            tag: Some(head.tag),
+            source: Some(source),
+            tag: Some(tag),
             bytes: len as u64,
             cancelled: false,
         })
@@ -385,16 +437,19 @@ impl State {
     pub(in super::super) fn progress_mpi(&mut self) -> Result<bool> {
         let mut any = false;
         for _ in 0..BATCH {
-            let Some((from, bytes, len)) = self.mpi.as_mut().and_then(|mpi| mpi.fabric.next())
-            else {
+            let Some(taken) = self.mpi.as_mut().and_then(|mpi| mpi.fabric.next()) else {
                 break;
             };
             any = true;
-            let taken = self.take_mpi_frame(from, &bytes[..len]);
+            let from = taken.from;
+            let taken_well = match taken.frame {
+                Some((frame, body)) => self.take_mpi_frame(from, frame, &taken.bytes[body]),
+                None => Err(corrupt(from, "a frame that no sender writes")),
+            };
             if let Some(mpi) = &mut self.mpi {
-                mpi.fabric.give_back(bytes);
+                mpi.fabric.give_back(taken.bytes);
             }
-            taken?;
+            taken_well?;
         }
         let Some(mpi) = &mut self.mpi else {
             return Ok(any);
@@ -411,12 +466,9 @@ impl State {
         Ok(any)
     }
 
-    fn take_mpi_frame(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
-        let broken = || corrupt(from, "a frame that no sender writes");
-        let (head, body) = bytes.split_first_chunk::<HEAD>().ok_or_else(broken)?;
-        let frame = Frame::decode(head).map_err(|_| broken())?;
-        if frame.len != body.len() || frame.kind == Kind::Data || from >= self.links.len() {
-            return Err(broken());
+    fn take_mpi_frame(&mut self, from: usize, frame: Frame, body: &[u8]) -> Result<()> {
+        if from >= self.links.len() {
+            return Err(corrupt(from, "a frame of a rank that does not exist"));
         }
         if frame.kind == Kind::Goodbye && !self.shares_host(from) {
             // No agent here hears of that rank. Whoever waits for it must look again.
@@ -435,6 +487,7 @@ impl State {
                 fabric,
                 coming,
                 grants,
+                moved: last,
                 ..
             } = &mut **mpi;
             let Some(payload) = coming.get_mut(at) else {
@@ -463,6 +516,9 @@ impl State {
                 moved = true;
             }
             any |= moved;
+            if moved {
+                *last = Instant::now();
+            }
             if moved && payload.got == payload.total {
                 let (id, total) = (payload.id, payload.total);
                 if let Number::Granted(number) = payload.number {
@@ -489,6 +545,7 @@ impl State {
                 fabric,
                 going,
                 follows,
+                moved: last,
                 ..
             } = &mut **mpi;
             let Some(payload) = going.get_mut(at) else {
@@ -503,9 +560,12 @@ impl State {
                 moved = true;
             }
             any |= moved;
+            if moved {
+                *last = Instant::now();
+            }
             if moved && payload.parts.is_empty() && payload.at == payload.total {
                 let id = payload.id;
-                if let Number::Following(number) = payload.number {
+                if let Some(Number::Following(number)) = payload.number {
                     follows.give_back(number);
                 }
                 going.swap_remove(at);

@@ -3,15 +3,17 @@
 //! May use the operating system's floor, where MPI's calls are; must never know matching, requests or communicators.
 use crate::sys::mpi::{Mpi, Request};
 use crate::sys::mpi_request::Arrived;
-use crate::transport::tcp::frame::{Frame, HEAD};
+use crate::transport::shm::SlotHead;
+use crate::transport::tcp::frame::{Frame, HEAD, Kind};
+use core::ops::Range;
 use std::collections::VecDeque;
 
-/// The longest message that travels as one frame. 8 KiB: where MPI implementations themselves go from copies to a rendezvous is at 4 to 64 KiB, and it
-/// bounds what the ring takes.
-pub(crate) const EAGER: usize = 8 * 1024;
+/// The longest message that travels with its envelope. At the receiver it is copied once more than MPI does; a longer one costs a message more (measured by
+/// scripts/compare --rows mpi).
+pub(crate) const EAGER: usize = 16 * 1024;
 /// Bytes of a frame with its body.
 const FRAME: usize = HEAD + EAGER;
-/// Receives that are posted for frames: 130 KiB.
+/// Receives that are posted for frames: 260 KiB.
 const SLOTS: usize = 16;
 /// Bytes of a part: large enough that MPI's own pipelines fill, small enough for the buffer of a payload with gaps.
 pub(crate) const PART: usize = 8 << 20;
@@ -20,10 +22,31 @@ pub(crate) const AHEAD: usize = 2;
 /// Long messages that come at a time by numbers of one kind: MPI promises tags up to 32767.
 pub(crate) const NUMBERS: usize = 16 * 1024 - 1;
 
-/// Tags of MPI's messages: frames, the parts of payloads that were granted, and of those that follow their envelope.
-const FRAMES: i32 = 0;
-const GRANTED: i32 = 1;
+/// Tags of messages with a receive of their own: parts of payloads that were granted, and of those that follow their envelope.
+const GRANTED: i32 = 0;
 const FOLLOWING: i32 = GRANTED + NUMBERS as i32;
+
+/// Heads that a pair remembers in each direction: a short message whose head was sent before is sent without.
+const HEADS: usize = 16;
+/// Tags of messages that any of the ring's receives takes: a frame; a frame whose head is to be remembered as this one of the pair's; the body of a frame whose
+/// head is this one.
+const FRAMES: i32 = 0;
+const REMEMBERED: i32 = 1;
+const BODIES: i32 = REMEMBERED + HEADS as i32;
+
+/// The heads that a pair remembers in one direction.
+type Heads = Option<Box<[SlotHead; HEADS]>>;
+
+/// Where a pair remembers a head: the receiver does what the sender says.
+fn place_of(head: &SlotHead) -> usize {
+    (head.tag as usize
+        ^ (head.tag as usize >> 4)
+        ^ head.context as usize
+        ^ head.site as usize
+        ^ head.source as usize
+        ^ head.code as usize)
+        % HEADS
+}
 
 /// What keeps the parts of one long message apart from those of others of the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +116,22 @@ impl Slot {
     }
 }
 
+/// What is at the head of the ring.
+pub(crate) enum Coming<'f> {
+    Nothing,
+    /// A short message: its sender, head and body.
+    Short(usize, &'f SlotHead, &'f [u8]),
+    Other,
+}
+
+/// What was taken from the ring.
+pub(crate) struct Taken {
+    pub(crate) from: usize,
+    /// The frame, and where in the bytes its body is; `None`: it is none.
+    pub(crate) frame: Option<(Frame, Range<usize>)>,
+    pub(crate) bytes: Box<[u8]>,
+}
+
 /// What a rank has of the system's MPI.
 pub(crate) struct Fabric {
     mpi: Mpi,
@@ -101,12 +140,19 @@ pub(crate) struct Fabric {
     /// Frames that MPI has not let go of yet, oldest first.
     leaving: VecDeque<(Request, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
+    /// By rank: heads that were sent there, and that came from there.
+    sent: Vec<Heads>,
+    came: Vec<Heads>,
 }
 
 impl Fabric {
     /// Posts the ring, if it is to be `open`.
     pub(crate) fn over(mpi: Mpi, open: bool) -> Fabric {
+        let ranks = mpi.size();
+        let heads = || (0..ranks).map(|_| None).collect();
         let mut fabric = Fabric {
+            sent: heads(),
+            came: heads(),
             mpi,
             ring: Vec::with_capacity(SLOTS),
             head: 0,
@@ -124,33 +170,66 @@ impl Fabric {
     fn post(&self, bytes: &mut [u8]) -> Request {
         // SAFETY: the bytes are on the heap and belong to the ring, which touches them only after the receive was seen to be over, and cancels it before it
         // lets go of them.
-        unsafe {
-            self.mpi
-                .receive(None, FRAMES, bytes.as_mut_ptr(), bytes.len())
-        }
+        unsafe { self.mpi.receive(bytes.as_mut_ptr(), bytes.len()) }
     }
 
-    /// The next frame, with its body behind its head, and who sent it. It stays the next one.
+    /// What has come next.
     #[inline]
-    pub(crate) fn first(&mut self) -> Option<(usize, &[u8])> {
+    fn look(&mut self) -> Option<Arrived> {
         let slot = &mut self.ring[self.head];
         if let Some(request) = &mut slot.request {
             slot.arrived = Some(self.mpi.received(request)?);
             slot.request = None;
         }
-        let Arrived { from, bytes } = slot.arrived?;
-        Some((from, slot.bytes.get(..bytes)?))
+        slot.arrived
     }
 
-    /// Takes that frame. The bytes, of which so many are the frame's, are to be given back.
+    /// The short message that comes next, by its sender, head and body. It stays the next one. `None` too where something else comes next.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<(usize, Box<[u8]>, usize)> {
-        let (from, frame) = self.first()?;
-        let len = frame.len();
-        Some((from, core::mem::take(&mut self.ring[self.head].bytes), len))
+    pub(crate) fn first_short(&mut self) -> Coming<'_> {
+        let Some(Arrived { from, tag, bytes }) = self.look() else {
+            return Coming::Nothing;
+        };
+        let heads = self.came.get(from).and_then(Option::as_ref);
+        let place = usize::try_from(tag - BODIES).unwrap_or(usize::MAX);
+        let body = self.ring[self.head].bytes.get(..bytes);
+        match (heads.and_then(|heads| heads.get(place)), body) {
+            (Some(head), Some(body)) => Coming::Short(from, head, body),
+            _ => Coming::Other,
+        }
     }
 
-    /// Is done with the frame that [`Fabric::first`] gave.
+    /// Takes the next frame: who sent it, the frame if it can be one, and where in the bytes its body is. The bytes are to be given back.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Taken> {
+        let Arrived { from, tag, bytes } = self.look()?;
+        let all = core::mem::take(&mut self.ring[self.head].bytes);
+        let whole = |heads: &mut Heads| {
+            if let Some(place) = usize::try_from(tag - BODIES).ok().filter(|p| *p < HEADS) {
+                let head = heads.as_ref()?[place];
+                let frame = Frame {
+                    kind: Kind::Eager,
+                    len: bytes,
+                    head,
+                };
+                return Some((frame, 0..bytes));
+            }
+            let frame = Frame::decode(all.get(..bytes)?.first_chunk()?).ok()?;
+            if let Ok(place) = usize::try_from(tag - REMEMBERED) {
+                let heads = heads.get_or_insert_with(|| Box::new([SlotHead::default(); HEADS]));
+                *heads.get_mut(place)? = frame.head;
+            }
+            (frame.len == bytes - HEAD && frame.kind != Kind::Data).then_some((frame, HEAD..bytes))
+        };
+        let frame = self.came.get_mut(from).and_then(whole);
+        Some(Taken {
+            from,
+            frame,
+            bytes: all,
+        })
+    }
+
+    /// Is done with the message that [`Fabric::first_short`] gave.
     #[inline]
     pub(crate) fn pass(&mut self) {
         let bytes = core::mem::take(&mut self.ring[self.head].bytes);
@@ -168,18 +247,66 @@ impl Fabric {
     /// Sends a frame; `body` appends what belongs behind its head.
     #[inline]
     pub(crate) fn send(&mut self, to: usize, frame: &Frame, body: impl FnOnce(&mut Vec<u8>)) {
+        self.send_copied(to, FRAMES, Some(frame), body);
+    }
+
+    #[inline]
+    fn send_copied(
+        &mut self,
+        to: usize,
+        tag: i32,
+        frame: Option<&Frame>,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
-        bytes.extend_from_slice(&frame.encode());
+        if let Some(frame) = frame {
+            bytes.extend_from_slice(&frame.encode());
+        }
         body(&mut bytes);
-        debug_assert_eq!(bytes.len(), HEAD + frame.len);
+        debug_assert!(frame.is_none_or(|frame| bytes.len() == HEAD + frame.len));
         // SAFETY: the bytes are on the heap and are kept, untouched, until the send was seen to be over.
-        let mut request = unsafe { self.mpi.send(to, FRAMES, bytes.as_ptr(), bytes.len()) };
+        let mut request = unsafe { self.mpi.send(to, tag, bytes.as_ptr(), bytes.len()) };
         if self.mpi.sent(&mut request) {
             self.spare.push(bytes);
         } else {
             self.leaving.push_back((request, bytes));
         }
+    }
+
+    /// Sends a short message. A part, if its payload still lies in memory of others: `lent`.
+    ///
+    /// # Safety
+    /// The `frame.len` bytes at `lent` stay as they are until the part was seen to have left.
+    #[inline]
+    pub(crate) unsafe fn send_short(
+        &mut self,
+        to: usize,
+        frame: &Frame,
+        lent: Option<*const u8>,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Part> {
+        let place = place_of(&frame.head);
+        let heads = self.sent[to].get_or_insert_with(|| Box::new([SlotHead::default(); HEADS]));
+        // What was never sent is all zero here.
+        if heads[place] != frame.head || frame.head == SlotHead::default() {
+            heads[place] = frame.head;
+            self.send_copied(to, REMEMBERED + place as i32, Some(frame), body);
+            return None;
+        }
+        let tag = BODIES + place as i32;
+        let Some(from) = lent else {
+            self.send_copied(to, tag, None, body);
+            return None;
+        };
+        // SAFETY: the caller keeps the bytes.
+        let mut request = unsafe { self.mpi.send(to, tag, from, frame.len) };
+        (!self.mpi.sent(&mut request)).then_some(Part {
+            request,
+            buffer: None,
+            len: frame.len,
+            over: false,
+        })
     }
 
     /// Looks which frames MPI has let go of. Whether any.
@@ -219,7 +346,7 @@ impl Fabric {
         // SAFETY: the caller keeps the bytes.
         let request = unsafe {
             match number {
-                Number::Granted(_) => self.mpi.send(to, number.tag(), from, len),
+                Number::Granted(_) => self.mpi.send_own(to, number.tag(), from, len),
                 // The number is free again, and a synchronous send over, when the last part's receive has begun.
                 Number::Following(_) => self.mpi.send_matched(to, number.tag(), from, len),
             }
@@ -253,7 +380,7 @@ impl Fabric {
     ) -> Part {
         Part {
             // SAFETY: the caller keeps the bytes.
-            request: unsafe { self.mpi.receive(Some(from), number.tag(), to, len) },
+            request: unsafe { self.mpi.receive_own(from, number.tag(), to, len) },
             buffer: None,
             len,
             over: false,
