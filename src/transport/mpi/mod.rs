@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 
 /// The longest message that travels with its envelope. At the receiver it is copied once more than MPI does; a longer one costs a message more (measured by
 /// scripts/compare --rows mpi).
-pub(crate) const EAGER: usize = 16 * 1024;
+pub(crate) const EAGER: usize = 8 * 1024;
 /// Bytes of a frame with its body.
 const FRAME: usize = HEAD + EAGER;
-/// Receives that are posted for frames: 260 KiB.
+/// Receives that are posted for frames: 130 KiB.
 const SLOTS: usize = 16;
 /// Bytes of a part: large enough that MPI's own pipelines fill, small enough for the buffer of a payload with gaps.
 pub(crate) const PART: usize = 8 << 20;
@@ -137,6 +137,8 @@ pub(crate) struct Fabric {
     mpi: Mpi,
     ring: Vec<Slot>,
     head: usize,
+    /// Slots before the head whose receive is to be posted again. That is done when nothing has come, so that a message does not wait for it.
+    idle: usize,
     /// Frames that MPI has not let go of yet, oldest first.
     leaving: VecDeque<(Request, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
@@ -156,6 +158,7 @@ impl Fabric {
             mpi,
             ring: Vec::with_capacity(SLOTS),
             head: 0,
+            idle: 0,
             leaving: VecDeque::new(),
             spare: Vec::new(),
         };
@@ -176,12 +179,33 @@ impl Fabric {
     /// What has come next.
     #[inline]
     fn look(&mut self) -> Option<Arrived> {
+        if self.idle == SLOTS {
+            self.post_again();
+        }
         let slot = &mut self.ring[self.head];
         if let Some(request) = &mut slot.request {
-            slot.arrived = Some(self.mpi.received(request)?);
-            slot.request = None;
+            let arrived = self.mpi.received(request);
+            if arrived.is_none() {
+                if self.idle > 0 {
+                    self.post_again();
+                }
+                return None;
+            }
+            (slot.arrived, slot.request) = (arrived, None);
         }
         slot.arrived
+    }
+
+    /// Posts the receives of the slots before the head again, in the order of the ring.
+    #[inline(never)]
+    fn post_again(&mut self) {
+        while self.idle > 0 {
+            let at = (self.head + SLOTS - self.idle) % SLOTS;
+            let mut bytes = core::mem::take(&mut self.ring[at].bytes);
+            let request = self.post(&mut bytes);
+            self.ring[at] = Slot::of(bytes, request);
+            self.idle -= 1;
+        }
     }
 
     /// The short message that comes next, by its sender, head and body. It stays the next one. `None` too where something else comes next.
@@ -232,16 +256,16 @@ impl Fabric {
     /// Is done with the message that [`Fabric::first_short`] gave.
     #[inline]
     pub(crate) fn pass(&mut self) {
-        let bytes = core::mem::take(&mut self.ring[self.head].bytes);
-        self.give_back(bytes);
+        self.ring[self.head].arrived = None;
+        self.head = (self.head + 1) % SLOTS;
+        self.idle += 1;
     }
 
     /// Takes the bytes of the frame that [`Fabric::next`] gave last.
     #[inline]
-    pub(crate) fn give_back(&mut self, mut bytes: Box<[u8]>) {
-        let request = self.post(&mut bytes);
-        self.ring[self.head] = Slot::of(bytes, request);
-        self.head = (self.head + 1) % SLOTS;
+    pub(crate) fn give_back(&mut self, bytes: Box<[u8]>) {
+        self.ring[self.head].bytes = bytes;
+        self.pass();
     }
 
     /// Sends a frame; `body` appends what belongs behind its head.
