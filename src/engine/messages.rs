@@ -80,7 +80,9 @@ impl Engine {
         let completed = state.requests.completed;
         let request = match self.address(&mut state, comm, to, tag, &span, mode, site)? {
             Some((world, envelope)) if state.links[world].remote.is_some() => {
-                state.start_remote_send(world, envelope, span, mode, site, true)?
+                // Where another thread may sleep in the one place that writes, nothing is left for later.
+                let gather = !self.state.is_locked();
+                state.start_remote_send(world, envelope, span, mode, site, gather)?
             }
             Some((world, envelope)) => state.start_send(world, envelope, span, mode, site)?,
             None => None,

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_micros(20);
 /// Bursts up to this long are written message by message: whoever sends so few may then compute, and nothing would write the last ones meanwhile.
 const FEW: u32 = 4;
+/// No message waits longer than this for the next one, however long the burst.
+const HELD: Duration = Duration::from_micros(50);
 /// So many bytes leave without waiting for more: the receiver should have something to do.
 const ENOUGH: usize = 32 * 1024;
 
@@ -15,6 +17,8 @@ const ENOUGH: usize = 32 * 1024;
 #[derive(Default)]
 pub(super) struct Burst {
     last: Option<Instant>,
+    /// When the first of those was sent that wait.
+    held: Option<Instant>,
     messages: u32,
     /// How long the burst before was.
     before: u32,
@@ -29,7 +33,10 @@ impl Burst {
         self.last = Some(now);
         self.messages += 1;
         let long = self.messages > FEW || (self.messages > 1 && self.before > FEW);
-        long && pending < ENOUGH
+        let in_time = self.held.is_none_or(|since| now - since <= HELD);
+        let waits = long && in_time && pending < ENOUGH;
+        self.held = waits.then(|| self.held.unwrap_or(now));
+        waits
     }
 
     /// All that was sent has been written, and something else is done.
@@ -37,6 +44,7 @@ impl Burst {
         if self.messages > 0 {
             self.before = self.messages;
             self.messages = 0;
+            self.held = None;
         }
     }
 }
@@ -83,6 +91,14 @@ mod tests {
         );
         // Each a while after the one before.
         assert!(!waiting(&mut burst, start, (1..9).map(|n| n * 1000)).contains(&true));
+    }
+
+    #[test]
+    fn none_waits_for_long() {
+        let (mut burst, start) = (Burst::default(), Instant::now());
+        let waited = waiting(&mut burst, start, (0..40).map(|n| n * 15));
+        let longest = waited.split(|waits| !waits).map(<[bool]>::len).max();
+        assert_eq!(longest, Some(4), "{waited:?}");
     }
 
     #[test]
