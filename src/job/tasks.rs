@@ -326,11 +326,22 @@ pub(crate) fn join_over(
         wire.fence()?;
     }
     let told = wire.get(&key)?;
+    // A rank that joined would wait for those of a host without an agent: so all end together.
+    let mut without = None;
+    for (at, name) in names.iter().enumerate().filter(|_| in_turns) {
+        if !wire.get(&format!("tercio-agent-{at}"))?.contains(':') {
+            without.get_or_insert(name);
+        }
+    }
     // Nobody ends before all have read: some managers do not survive that.
     wire.fence()?;
     let agent = match (refused, told.split_once(':')) {
         (Some(error), _) => Err(join(format!(
             "rank {rank} cannot start its host's agent: {error}"
+        ))),
+        (None, Some(_)) if without.is_some() => Err(join(format!(
+            "rank {rank} cannot join the job: host {} has no agent; the first rank there says why",
+            without.map_or("", String::as_str)
         ))),
         (None, Some((name, secret))) => Ok((name.to_owned(), unhex(secret).unwrap_or_default())),
         (None, None) => Err(join(format!(

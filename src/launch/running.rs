@@ -516,7 +516,9 @@ impl Handle {
     }
 
     /// Sends every rank this signal, for instance SIGUSR1, which a program may catch to write a checkpoint. A rank that is started by a wrapper
-    /// gets it itself, once it has initialized.
+    /// gets it itself, once it has initialized; before that whatever runs in its place gets it, and ends by it unless it catches it.
+    ///
+    /// A number that is no signal sends nothing. To end or pause a job use [`Handle::end`] and [`Handle::pause`], which know what it means.
     pub fn signal(&self, signal: i32) {
         self.shared.order(&Order::Signal(signal));
     }

@@ -75,12 +75,11 @@ pub(in crate::coll) fn all_reduce(hosts: &Hosts, rank: usize, fold: &Fold, way: 
             result
         }
         Way::Lanes => {
-            let (own, pieces) = combined_in_lanes(&mut b, hosts, fold);
+            let (own, _) = combined_in_lanes(&mut b, hosts, fold);
             for (lane, piece) in lanes(hosts, &own, fold).iter().enumerate() {
                 let parts = slices(piece, fold.element, hosts.count());
                 b.gather_all(&hosts.lane(lane), &parts);
             }
-            let _ = pieces;
             tell_lanes(&mut b, hosts, &lanes(hosts, &own, fold));
             own
         }
