@@ -195,7 +195,10 @@ class Session:
         self.close()
         usual = self.peers
         sizes = [8, 4096, 65536] if self.options.quick else [8, 64, 512, 4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20]
+        asked = self.options.impls.split(",") if self.options.impls else None
         for pair in peers.through_mpi():
+            if asked and pair[1].key not in asked:
+                continue
             self.peers = peers.build(pair)
             self.open(2)
             for size in self.chosen(sizes) if len(self.jobs) == 2 else []:

@@ -15,6 +15,17 @@ use core::ops::Range;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 /// A way in which a collective of several hosts can run, and what it comes to. Times are in nanoseconds; docs/clusters.md says what the ways are.
+///
+/// # Examples
+///
+/// ```
+/// use tercio::explain::{Costs, Question};
+///
+/// // Four hosts with a rank each: the root's link carries the bytes once for each of the two ranks that it serves itself.
+/// let ways = Question::new("bcast", &[0, 1, 2, 3]).explain(&Costs::default()).unwrap();
+/// let leaders = ways.iter().find(|way| way.way == "leaders").unwrap();
+/// assert_eq!((leaders.messages_between, leaders.link_stress), (3, 2));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explained {

@@ -93,9 +93,6 @@ impl Engine {
         let link = state.links.get_mut(world)?;
         let first = match link.rx.first() {
             Some(first) => first,
-            None if state.mpi.is_some() && state.places.is_remote(world) => {
-                return state.receive_soon(world, context, tag, span);
-            }
             None if state.places.is_remote(world) => return None,
             None => await_soon(&link.rx, &state.waiter)?,
         };
@@ -125,6 +122,35 @@ impl Engine {
             bytes: len as u64,
             cancelled: false,
         })
+    }
+
+    /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through the site's MPI.
+    #[inline(never)]
+    pub(super) fn receive_through_mpi(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Option<Status> {
+        let Peer::Rank(rank) = from else { return None };
+        let &world = comm.members().get(rank)?;
+        let mut state = self.state.get_unlocked()?;
+        let state = &mut *state;
+        if state.mpi.is_none() || !state.places.is_remote(world) || state.progress_was_due() {
+            return None;
+        }
+        if state.finalized || tag.is_some_and(|tag| tag < 0) || span.has_bools() {
+            return None;
+        }
+        let context = comm.context();
+        if !state.contexts.of(context).is_quiet(rank) {
+            return None;
+        }
+        let site_id = state.sites.id(&self.segment, self.rank, site);
+        note_call(&self.last_call, Call::Receive as u32, site_id);
+        state.receive_soon(world, context, tag, span)
     }
 
     /// Posts a receive of plain items from one rank, where nothing that it could take is held.

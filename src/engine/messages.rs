@@ -121,6 +121,9 @@ impl Engine {
         span: RecvSpan,
         site: Site,
     ) -> Result<Status> {
+        if let Some(status) = self.receive_through_mpi(comm, from, tag, &span, site) {
+            return Ok(status);
+        }
         let mut state = self.enter(site)?;
         if self
             .wanted(&mut state, comm, from, tag, Call::Receive, site)?
