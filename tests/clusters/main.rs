@@ -347,7 +347,13 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 let launchers = ["exit code", "EXIT CODE", "signal", "was killed by"];
                 let verdicts = errors.matches("  exit code  ").count();
                 let by_mpi = launcher.is_of_mpi() && launchers.iter().any(|w| errors.contains(w));
-                assert!(errors.contains(said) || by_mpi, "{task}: {errors}");
+                // Hydra kills the others by itself: see below.
+                let by_hydra = launcher.name.contains("hydra")
+                    && errors.contains(" of 3 was killed by signal 9");
+                assert!(
+                    errors.contains(said) || by_mpi || by_hydra,
+                    "{task}: {errors}"
+                );
                 assert!(verdicts == 1 || launcher.is_of_mpi(), "{task}: {errors}");
                 assert!(begun.elapsed() < Duration::from_secs(15), "{task}");
             }
@@ -362,8 +368,10 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 kill(job.rank(victim));
                 let (code, errors) = job.end();
                 assert_ne!(code, Some(0), "{errors}");
-                let said = format!("tercio: rank {victim} of 2 ");
-                assert!(errors.contains(&said), "{errors}");
+                // Hydra kills the others by itself, with the same signal: an agent that does not run in between cannot tell who was first.
+                let named = |rank: usize| errors.contains(&format!("tercio: rank {rank} of 2 "));
+                let hydra = launcher.name.contains("hydra") && named(1 - victim);
+                assert!(named(victim) || hydra, "{errors}");
                 assert_eq!(errors.matches("  exit code  ").count(), 1, "{errors}");
             }
         }));
