@@ -56,6 +56,34 @@ fn ranks_blocked_in_a_barrier_use_no_cpu() {
     });
 }
 
+/// What a rank tells others before it sleeps must not keep them awake, or both wake each other for as long as they wait.
+#[test]
+fn ranks_that_had_messages_from_each_other_use_no_cpu_while_both_wait() {
+    ranks(3, |world| {
+        let (rank, third) = (world.rank(), world.process_at_rank(2));
+        if rank == 2 {
+            std::thread::sleep(Duration::from_secs(1));
+            world.process_at_rank(0).send(&1_u64);
+            world.process_at_rank(1).send(&1_u64);
+            return;
+        }
+        let other = world.process_at_rank(1 - rank);
+        for round in 0..10_u64 {
+            if rank == 0 {
+                other.send(&round);
+                other.receive::<u64>();
+            } else {
+                other.receive::<u64>();
+                other.send(&round);
+            }
+        }
+        let before = cpu_time();
+        third.receive::<u64>();
+        let used = cpu_time() - before;
+        assert!(used < Duration::from_millis(15), "{used:?} of a second");
+    });
+}
+
 /// The sender leaves the library at once and never comes back while it computes; nothing but its one look at the sleep word, or the
 /// sleeper's own limit, brings the message over.
 #[test]

@@ -178,7 +178,6 @@ impl Engine {
             let mut outcome = None;
             spell.idle(|| {
                 let mut state = self.state.get();
-                state.fence();
                 state.before_sleep();
                 match self.look_around(&mut state, limit, done, hopeless, counted) {
                     Look::Over(result) => outcome = Some(result),

@@ -427,18 +427,21 @@ impl State {
         Ok(any)
     }
 
-    /// Before this rank sleeps: gives back all credit, and shows how many messages went and came.
+    /// Before this rank sleeps: gives back all credit, shows how many messages went and came, and looks a second time whether anybody sleeps
+    /// who was told something. Wakes nobody else: two ranks that both wait would otherwise wake each other for ever.
     pub(super) fn before_sleep(&mut self) {
         let map = self.segment.layout();
         let (places, me) = (&self.places, self.places.local());
         for (peer, link) in self.links.iter_mut().enumerate() {
             let at = places.index(peer);
             if link.received > 0 {
-                link.rx.publish();
+                if link.rx.publish() && !link.dirty {
+                    link.dirty = true;
+                    self.dirty.push(peer);
+                }
                 self.segment
                     .u64(map.received(me, at))
                     .store(link.received, Ordering::Relaxed);
-                self.waiter.wake(peer);
             }
             if link.sent > 0 {
                 self.segment
@@ -446,6 +449,7 @@ impl State {
                     .store(link.sent, Ordering::Relaxed);
             }
         }
+        self.fence();
     }
 
     /// Whether a watched word has reached its value.

@@ -506,24 +506,30 @@ impl<M: LaneMemory> Rx<M> {
         }
     }
 
-    /// Tells the sender all credit now: before sleeping, or when a sender may be starving. Writes nothing if it knows already.
+    /// Tells the sender all credit now: before sleeping, or when a sender may be starving. Writes nothing if it knows already; tells whether
+    /// it wrote.
     #[inline(never)]
-    pub(crate) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) -> bool {
+        let mut any = false;
         // Release: pairs with the Acquire in `Tx::refresh` and `Tx::matched_bytes`; our reads of the freed places come before.
         if self.next != self.published {
             self.memory.credit(Credit::Slots).store(self.next, Release);
             self.published = self.next;
+            any = true;
         }
         if self.ring != self.ring_published {
             self.memory.credit(Credit::Ring).store(self.ring, Release);
             self.ring_published = self.ring;
+            any = true;
         }
         if self.matched != self.matched_published {
             self.memory
                 .credit(Credit::Matched)
                 .store(self.matched, Release);
             self.matched_published = self.matched;
+            any = true;
         }
+        any
     }
 
     #[cold]
