@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_micros(20);
 /// Bursts up to this long are written message by message: whoever sends so few may then compute, and nothing would write the last ones meanwhile.
 const FEW: u32 = 4;
+/// Who has sent so many at once, twice in a row, does so once more: then the first one waits too, for a window costs two system calls otherwise.
+const MANY: u32 = 16;
 /// No message waits longer than this for the next one, however long the burst.
 const HELD: Duration = Duration::from_micros(50);
 /// So many bytes leave without waiting for more: the receiver should have something to do.
@@ -20,8 +22,8 @@ pub(super) struct Burst {
     /// When the first of those was sent that wait.
     held: Option<Instant>,
     messages: u32,
-    /// How long the burst before was.
-    before: u32,
+    /// How long the burst before was, and the one before that.
+    before: [u32; 2],
 }
 
 impl Burst {
@@ -32,7 +34,10 @@ impl Burst {
         }
         self.last = Some(now);
         self.messages += 1;
-        let long = self.messages > FEW || (self.messages > 1 && self.before > FEW);
+        let long = match self.messages {
+            1 => self.before.iter().all(|burst| *burst >= MANY),
+            messages => messages > FEW || self.before[0] > FEW,
+        };
         let in_time = self.held.is_none_or(|since| now - since <= HELD);
         let waits = long && in_time && pending < ENOUGH;
         self.held = waits.then(|| self.held.unwrap_or(now));
@@ -42,7 +47,7 @@ impl Burst {
     /// All that was sent has been written, and something else is done.
     pub(super) fn end(&mut self) {
         if self.messages > 0 {
-            self.before = self.messages;
+            self.before = [self.messages, self.before[0]];
             self.messages = 0;
             self.held = None;
         }
@@ -111,5 +116,19 @@ mod tests {
         // Three are few again.
         assert_eq!(waiting(&mut burst, start, 200..203), [false; 3]);
         assert!(!burst.more(start, ENOUGH), "what is enough leaves");
+    }
+
+    #[test]
+    fn the_first_one_waits_where_many_came_twice_and_never_twice_in_vain() {
+        let (mut burst, start) = (Burst::default(), Instant::now());
+        for (at, first) in [(0, false), (100, false), (200, true), (300, true)] {
+            assert_eq!(waiting(&mut burst, start, at..at + 30)[0], first);
+            burst.end();
+        }
+        // Alone this time: the next ones leave at once.
+        assert_eq!(waiting(&mut burst, start, [1000]), [true]);
+        assert_eq!(waiting(&mut burst, start, [2000]), [false]);
+        burst.end();
+        assert_eq!(waiting(&mut burst, start, 3000..3003), [false; 3]);
     }
 }
