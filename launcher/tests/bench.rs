@@ -91,6 +91,22 @@ fn messages_need_two_ranks() {
 }
 
 #[test]
+fn an_mpi_that_is_not_there_is_not_measured() {
+    if cfg!(debug_assertions) || cfg!(feature = "system-mpi") {
+        return;
+    }
+    for (words, part) in [
+        (["--transport", "mpi:all"], "built without an MPI"),
+        (["--mpiexec", "srun"], "it goes with --transport mpi"),
+    ] {
+        let output = bench(&[&["latency"], &words[..]].concat());
+        assert_eq!(output.status.code(), Some(125));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
 fn the_way_of_a_message_is_told() {
     if cfg!(debug_assertions) {
         return;

@@ -78,6 +78,7 @@ fn compare(programs: &[PathBuf]) -> i32 {
         hostfile: None,
         rsh_agent: None,
         bind_to: None,
+        mpiexec: None,
     };
     let (mut theirs, mut ours) = (Values::new(), Values::new());
     for _ in 0..ROUNDS {

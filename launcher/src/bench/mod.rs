@@ -1,11 +1,12 @@
 //! `tercio bench`: how fast the lanes and the collectives are here, each figure beside the limit probed in the same second.
 //!
 //! The launcher starts itself as the ranks of a job; `rank` is what they do, `op` the loops through the public interface,
-//! `probe` the limits of the machine without anything of the library, `wire` that of its sockets, `limit` which limit belongs to which row, `report`
+//! `probe` the limits of the machine without anything of the library, `wire` that of its sockets and `mpi` that of its MPI, `limit` which limit belongs to which row, `report`
 //! the table and the JSON, `start` the row of starting and ending jobs, `check` the comparison of the probes with C.
 
 mod check;
 mod limit;
+mod mpi;
 mod op;
 mod probe;
 mod rank;
@@ -37,9 +38,13 @@ pub struct Args {
     /// Write the send buffer before each iteration: a buffer that never changes flatters shared memory.
     #[arg(long)]
     rewrite: bool,
-    /// Through memory, or through sockets beside a raw connection of the same two processes.
-    #[arg(long, value_name = "shm|tcp", value_parser = ["shm", "tcp"], default_value = "shm")]
+    /// Through memory, through sockets beside a raw connection of the same two processes, or through the system's MPI (mpi: between hosts;
+    /// mpi:all: inside of a host too) beside the same MPI alone.
+    #[arg(long, value_name = "shm|tcp|mpi|mpi:all", value_parser = ["shm", "tcp", "mpi", "mpi:all"], default_value = "shm")]
     transport: String,
+    /// The launcher of the system's MPI, with --transport mpi [default: mpiexec]
+    #[arg(long, value_name = "COMMAND")]
+    mpiexec: Option<OsString>,
     /// After each size, print the way that messages of that size take from rank 0 to rank 1, and why.
     #[arg(long, conflicts_with = "json")]
     explain: bool,
@@ -109,7 +114,11 @@ pub fn main(args: Args) -> i32 {
         );
         return 125;
     }
-    if args.spreads() {
+    if let Err(sentence) = args.check_mpi() {
+        eprintln!("tercio: bench {}: {sentence}", args.op_name());
+        return 125;
+    }
+    if args.spreads() || args.by_mpi() {
         return match std::env::current_exe() {
             Ok(own) => crate::run::main(args.words_of_run(own.into())),
             Err(error) => no_own_file(&error),
@@ -131,7 +140,10 @@ fn no_own_file(error: &std::io::Error) -> i32 {
 
 /// The program of a benchmark's ranks: this launcher once more.
 fn ranks_program(args: &Args) -> std::io::Result<Program> {
-    let transport = if args.sockets() { "tcp" } else { "auto" };
+    let transport = match args.way() {
+        report::Way::Sockets => "tcp",
+        _ => "auto",
+    };
     Ok(Program::new(std::env::current_exe()?, args.ranks)
         .args(args.words())
         .env("TERCIO_TRANSPORT", transport))
@@ -154,8 +166,14 @@ fn finish(outcome: Result<tercio::launch::Outcome, tercio::launch::Error>) -> i3
 }
 
 impl Args {
-    fn sockets(&self) -> bool {
-        self.transport == "tcp" || self.apart
+    /// What messages between neighbours go through.
+    fn way(&self) -> report::Way {
+        match self.transport.as_str() {
+            name if name.starts_with("mpi") => report::Way::Mpi,
+            "tcp" => report::Way::Sockets,
+            _ if self.apart => report::Way::Sockets,
+            _ => report::Way::Memory,
+        }
     }
 
     /// Whether the ranks are on several hosts.
@@ -163,15 +181,52 @@ impl Args {
         self.hosts.is_some() || self.hostfile.is_some()
     }
 
-    /// The words behind `tercio run` for a benchmark on several hosts, with this launcher's file as the ranks' program.
+    /// Whether the system's MPI carries messages.
+    fn by_mpi(&self) -> bool {
+        self.transport.starts_with("mpi")
+    }
+
+    /// Whether an MPI can be measured, if that is asked for.
+    fn check_mpi(&self) -> Result<(), &'static str> {
+        if !self.by_mpi() {
+            return if self.mpiexec.is_some() {
+                Err(
+                    "--mpiexec says by what an MPI starts its ranks; it goes with --transport mpi or mpi:all",
+                )
+            } else {
+                Ok(())
+            };
+        }
+        if !cfg!(feature = "system-mpi") {
+            return Err(
+                "this launcher was built without an MPI; build it with \"cargo build --release -p tercio-launcher --features system-mpi\", \
+                 and with MPICC=/path/to/mpicc for another MPI than the one in PATH",
+            );
+        }
+        if self.transport == "mpi" && !self.spreads() {
+            return Err(
+                "inside one host --transport mpi leaves messages in shared memory; give hosts by -H, or send all through the MPI by \
+                 --transport mpi:all",
+            );
+        }
+        Ok(())
+    }
+
+    /// The words behind `tercio run` for a benchmark on several hosts or through an MPI, with this launcher's file as the ranks' program.
     fn words_of_run(&self, own: OsString) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec!["--map-by".into(), "node".into(), "-n".into()];
-        words.push(self.ranks.to_string().into());
+        let mut words: Vec<OsString> = vec!["-n".into(), self.ranks.to_string().into()];
+        if self.by_mpi() {
+            // Its launcher takes hosts in turn by itself where each has one rank; some cannot be told to.
+            words.extend(["--transport".into(), self.transport.clone().into()]);
+        } else {
+            words.extend(["--map-by".into(), "node".into()]);
+        }
         let options = [
             ("--host", self.hosts.as_ref().map(Into::into)),
             ("--hostfile", self.hostfile.clone()),
             ("--rsh-agent", self.rsh_agent.clone()),
             ("--bind-to", self.bind_to.clone()),
+            ("--mpiexec", self.mpiexec.clone()),
         ];
         for (option, value) in options {
             if let Some(value) = value {
@@ -180,7 +235,9 @@ impl Args {
         }
         words.push(own);
         words.extend(self.words());
-        words.push("--apart".into());
+        if self.spreads() {
+            words.push("--apart".into());
+        }
         words
     }
 

@@ -3,7 +3,7 @@
 use super::limit::{Limit, Movement, limit};
 use super::op::{Op, Work};
 use super::probe::{Probe, now};
-use super::report::{self, Machine, Placement, Row, percentile};
+use super::report::{self, Machine, Placement, Row, Way, percentile};
 use super::wire::Wire;
 use super::{Args, check};
 use tercio::collective::SystemOperation;
@@ -42,7 +42,7 @@ pub fn main(args: &Args, cores: usize) -> i32 {
             .map_or(0.0, |probe| f64::from(probe.two_cores())),
     ) != 0.0;
     let machine = Machine {
-        sockets: args.sockets(),
+        way: args.way(),
         ..machine(probe.as_mut().filter(|_| two_cores))
     };
     let ranks = world.size() as usize;
@@ -50,10 +50,11 @@ pub fn main(args: &Args, cores: usize) -> i32 {
     if world.rank() == 0 && !args.json {
         println!("{}", report::heading(&name, ranks, &machine));
     }
-    let mut wire = args
-        .sockets()
-        .then(|| Wire::connect(&world, args.apart))
-        .flatten();
+    let mut wire = match args.way() {
+        Way::Memory => None,
+        Way::Sockets => Wire::connect(&world, args.apart),
+        Way::Mpi => Wire::of_mpi(&world),
+    };
     let mut rows = Vec::new();
     for bytes in args.sizes_of(op) {
         let bytes = op.rounded(bytes);
@@ -123,7 +124,7 @@ fn machine(probe: Option<&mut Probe>) -> Machine {
             core_to_core_ns: percentile(&mut lines, 0.5),
             memcpy_gbps: percentile(&mut copies, 0.5),
             wake_ns: Some(probe.wake(20, 300_000)),
-            sockets: false,
+            ..Machine::default()
         }
     })
 }

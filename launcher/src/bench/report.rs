@@ -7,8 +7,17 @@ pub struct Machine {
     pub core_to_core_ns: Option<f64>,
     pub memcpy_gbps: Option<f64>,
     pub wake_ns: Option<f64>,
-    /// Messages went through sockets, not through memory.
-    pub sockets: bool,
+    pub way: Way,
+}
+
+/// What messages went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    #[default]
+    Memory,
+    Sockets,
+    /// The system's MPI.
+    Mpi,
 }
 
 /// Where the two cores sat while a row was measured.
@@ -81,7 +90,11 @@ pub fn json(op: &str, ranks: usize, machine: &Machine, rows: &[Row]) -> String {
     serde_json::json!({
         "op": op,
         "ranks": ranks,
-        "transport": if machine.sockets { "tcp" } else { "shm" },
+        "transport": match machine.way {
+            Way::Memory => "shm",
+            Way::Sockets => "tcp",
+            Way::Mpi => "mpi",
+        },
         "probe": {
             "core_to_core_ns": rounded(machine.core_to_core_ns),
             "memcpy_gbps": rounded(machine.memcpy_gbps),
@@ -101,10 +114,10 @@ fn rounded(value: Option<f64>) -> Option<f64> {
 
 /// The lines above the table.
 pub fn heading(op: &str, ranks: usize, machine: &Machine) -> String {
-    let way = if machine.sockets {
-        "sockets"
-    } else {
-        "shared memory"
+    let way = match machine.way {
+        Way::Memory => "shared memory",
+        Way::Sockets => "sockets",
+        Way::Mpi => "the system's MPI",
     };
     let mut text = format!("# {op}, {ranks} ranks, {way}");
     if let Some(ns) = machine.core_to_core_ns {
@@ -173,7 +186,7 @@ mod tests {
             core_to_core_ns: Some(61.0),
             memcpy_gbps: None,
             wake_ns: Some(26_000.0),
-            sockets: false,
+            way: Way::Memory,
         };
         let latency = Row {
             bytes: Some(8),

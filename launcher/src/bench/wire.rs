@@ -1,5 +1,6 @@
-//! The limit beside messages through sockets: a raw TCP connection between the same two processes, on the same cores, without anything of the library.
-//! Sides 0 and 1 make the same calls in the same order.
+//! The limit beside messages through sockets or an MPI: a raw TCP connection between the same two processes, or blocking messages of that MPI by the
+//! crate `mpi`, on the same cores, without anything of the library. Sides 0 and 1 make the same calls in the same order.
+use super::mpi::Mpi;
 use super::probe::now;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,9 +18,15 @@ const TOGETHER: usize = 64 << 10;
 
 /// One end of the connection.
 pub struct Wire {
-    stream: TcpStream,
+    end: End,
     first: bool,
     buffer: Vec<u8>,
+}
+
+/// What the bytes go through.
+enum End {
+    Socket(TcpStream),
+    Mpi(Mpi),
 }
 
 impl Wire {
@@ -58,20 +65,33 @@ impl Wire {
             .and_then(|()| stream.set_nonblocking(true))
             .expect("a socket of our own");
         Some(Wire {
-            stream,
+            end: End::Socket(stream),
             first,
+            buffer: vec![1; TOGETHER],
+        })
+    }
+
+    /// Messages of the MPI that carries those of ranks 0 and 1; nothing on other ranks. All ranks call it.
+    pub fn of_mpi(world: &SimpleCommunicator) -> Option<Wire> {
+        Some(Wire {
+            end: End::Mpi(Mpi::of(world)?),
+            first: world.rank() == 0,
             buffer: vec![1; TOGETHER],
         })
     }
 
     /// Bounds the bytes under way of what this side sends.
     fn set_bound(&self, bound: Option<libc::c_int>) {
+        let stream = match &self.end {
+            End::Socket(stream) => stream,
+            End::Mpi(_) => return,
+        };
         // SO_BUF_LOCK, which gives the choice back to the kernel.
         let (name, value) = bound.map_or((72, 0), |bytes| (libc::SO_SNDBUF, bytes));
         // SAFETY: both options are an int.
         unsafe {
             libc::setsockopt(
-                self.stream.as_raw_fd(),
+                stream.as_raw_fd(),
                 libc::SOL_SOCKET,
                 name,
                 (&raw const value).cast(),
@@ -84,10 +104,14 @@ impl Wire {
         if self.buffer.len() < n {
             self.buffer = vec![1; n];
         }
-        let mut at = 0;
-        while at < n {
-            let written = (&self.stream).write(&self.buffer[at..n]);
-            at += moved(written);
+        match &self.end {
+            End::Socket(stream) => {
+                let (mut stream, mut at) = (stream, 0);
+                while at < n {
+                    at += moved(stream.write(&self.buffer[at..n]));
+                }
+            }
+            End::Mpi(mpi) => mpi.put(&self.buffer[..n]),
         }
     }
 
@@ -95,10 +119,14 @@ impl Wire {
         if self.buffer.len() < n {
             self.buffer = vec![1; n];
         }
-        let mut at = 0;
-        while at < n {
-            let read = (&self.stream).read(&mut self.buffer[at..n]);
-            at += moved(read);
+        match &self.end {
+            End::Socket(stream) => {
+                let (mut stream, mut at) = (stream, 0);
+                while at < n {
+                    at += moved(stream.read(&mut self.buffer[at..n]));
+                }
+            }
+            End::Mpi(mpi) => mpi.take(&mut self.buffer[..n]),
         }
     }
 
@@ -122,7 +150,11 @@ impl Wire {
     /// One of so many messages of n bytes, one way, in ns.
     pub fn stream(&mut self, n: usize, messages: usize) -> f64 {
         let n = n.max(1);
-        let together = (TOGETHER / n).max(1);
+        let together = match &self.end {
+            End::Socket(_) => (TOGETHER / n).max(1),
+            // It has messages, and puts together what it likes.
+            End::Mpi(_) => 1,
+        };
         let rounds = messages.div_ceil(together);
         self.meet();
         let start = now();
@@ -150,6 +182,9 @@ impl Wire {
 
     /// Finds the bound that is best for `time`, a measurement with few repetitions; both sides come to the same one.
     pub fn choose_bound(&mut self, mut time: impl FnMut(&mut Wire) -> f64) {
+        if let End::Mpi(_) = self.end {
+            return;
+        }
         let mut best = (f64::INFINITY, None);
         for bound in BOUNDS {
             self.set_bound(bound);
