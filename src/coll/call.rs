@@ -399,10 +399,10 @@ impl<'a> Call<'a> {
         c: &Communicator,
         kernel: Option<Kernel>,
         begun: &Begun,
-        costs: &Costs,
+        engine: &Engine,
     ) -> Result<StartSchedule> {
-        let plan = self.plan(c, costs)?;
-        let mut scratch = vec![0; plan.schedule.scratch];
+        let plan = self.plan(c, engine.costs())?;
+        let mut scratch = engine.take_scratch(plan.schedule.scratch);
         if let Some(source) = self.source() {
             for (part, to) in &plan.inputs {
                 source.pack_at(part.at, &mut scratch[*to..to + part.bytes]);
@@ -568,7 +568,7 @@ fn over_messages(
     (kind, site): (CollKind, Site),
 ) -> Result<()> {
     check::note(engine, c, &begun, site)?;
-    let start = call.schedule(c, kernel, &begun, engine.costs())?;
+    let start = call.schedule(c, kernel, &begun, engine)?;
     let request = engine.start_schedule(c.comm(), start, site)?;
     let look = || check::look_around(engine, c, &begun, site);
     engine.wait_collective(request, &look, site)?;
@@ -595,7 +595,7 @@ pub(crate) fn start(
         engine.is_open(site)?;
         let begun = c.begin(call.signature(kind, true, c.size()));
         check::note(engine, c, &begun, site)?;
-        let start = call.schedule(c, kernel, &begun, engine.costs())?;
+        let start = call.schedule(c, kernel, &begun, engine)?;
         engine.start_schedule(c.comm(), start, site)
     };
     starting().map_err(|e: Error| e.at(site))

@@ -142,7 +142,7 @@ pub(crate) type Combine = Arc<dyn Fn(&[u8], &mut [u8]) + Send + Sync>;
 /// A schedule with everything that it needs to run.
 pub(crate) struct StartSchedule {
     pub(crate) schedule: Schedule,
-    /// The scratch buffer, filled with this rank's packed contribution.
+    /// The scratch buffer, at least as long as the schedule asks, filled with this rank's packed contribution.
     pub(crate) scratch: Vec<u8>,
     pub(crate) combine: Option<Combine>,
     /// Where parts of the scratch buffer are unpacked to at the end.

@@ -3,13 +3,16 @@ use super::comm::Members;
 use super::receiving::self_checked;
 use super::requests::{Receive, RecvPhase, Senders, State as Request};
 use super::state::State;
-use super::{Combine, Comm, Peer, RecvSpan, RequestId, SendMode, SendSpan, StartSchedule};
+use super::{Combine, Comm, Engine, Peer, RecvSpan, RequestId, SendMode, SendSpan, StartSchedule};
 use crate::model::error::Result;
 use crate::model::{
     Basic, Envelope, Error, ErrorClass, Local, Schedule, Signature, Site, Status, Transfer,
     TypeCode,
 };
 use core::ops::Range;
+
+/// Scratch buffers of these lengths are kept for the next collective, one at a time: new memory costs a page fault for each 4 KiB, and zeroes.
+const KEPT: core::ops::RangeInclusive<usize> = 256 * 1024..=16 * 1024 * 1024;
 
 /// A collective under way.
 pub(super) struct Run {
@@ -86,6 +89,21 @@ fn disjoint<'a>(
     } else {
         let (low, high) = buffer.split_at_mut(input.start);
         (&high[..input.len()], &mut low[inout.clone()])
+    }
+}
+
+impl Engine {
+    /// A scratch buffer of at least `len` bytes, whatever they are: no schedule reads what it has not written.
+    pub(crate) fn take_scratch(&self, len: usize) -> Vec<u8> {
+        // Tests find whoever counts on zeroes.
+        const BYTE: u8 = if cfg!(debug_assertions) { 0xa5 } else { 0 };
+        if KEPT.contains(&len) {
+            let kept = core::mem::take(&mut self.state.get().scratch);
+            if kept.len() >= len {
+                return kept;
+            }
+        }
+        vec![BYTE; len]
     }
 }
 
@@ -320,6 +338,10 @@ impl State {
                 }
             }
         };
+        let scratch = core::mem::take(&mut run.scratch);
+        if KEPT.contains(&scratch.len()) && scratch.len() > self.scratch.len() {
+            self.scratch = scratch;
+        }
         self.requests.complete(id, result);
     }
 }

@@ -127,6 +127,8 @@ pub(super) struct State {
     pub(super) granted: VecDeque<RequestId>,
     pub(super) receiving: Vec<RequestId>,
     pub(super) runs: Vec<RequestId>,
+    /// The scratch buffer of a collective that is over.
+    pub(super) scratch: Vec<u8>,
     /// Collectives whose next step is local and runs outside of this state.
     pub(super) ready: Vec<RequestId>,
     pub(super) watches: Vec<Watch>,
@@ -204,6 +206,7 @@ impl State {
             granted: VecDeque::new(),
             receiving: Vec::new(),
             runs: Vec::new(),
+            scratch: Vec::new(),
             ready: Vec::new(),
             watches: Vec::new(),
             dirty: Vec::new(),
