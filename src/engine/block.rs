@@ -104,10 +104,10 @@ impl Engine {
     ) -> Look<T> {
         let departed = state.departures_moved();
         state.look_for_gone();
+        let completed = state.requests.completed;
         if let Err(error) = state.settle_net() {
             return Look::Over(Err(error));
         }
-        let completed = state.requests.completed;
         let progress = state.progress();
         if self.state.is_locked() && (departed || state.requests.completed != completed) {
             // Followers wait for a futex of this process; the lock that they want next is about to be free.

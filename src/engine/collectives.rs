@@ -11,8 +11,10 @@ impl Engine {
     ) -> Result<RequestId> {
         let mut state = self.enter(site)?;
         let site_id = state.sites.id(&self.segment, self.rank, site);
+        let completed = state.requests.completed;
         let id = state.start_run(Run::new(comm, start, site, site_id))?;
-        drop(state);
+        // What was there already may have ended its first round, and only progress goes on from there.
+        self.leave(state, completed);
         self.run_ready()?;
         Ok(id)
     }

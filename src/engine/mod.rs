@@ -284,10 +284,17 @@ impl Engine {
 
     /// Leaves a call that may have completed what other threads of this rank wait for.
     fn leave(&self, state: Guard<'_, State>, completed: u64) {
-        let news = self.state.is_locked() && state.requests.completed != completed;
+        if !self.state.is_locked() {
+            return;
+        }
+        let news = state.requests.completed != completed;
+        // The thread that polls may sleep, and does not know that the set is to tell it of room.
+        let unwritten = state.holds_output();
         drop(state);
         if news {
             self.turn.news();
+        }
+        if news || unwritten {
             self.waiter.wake_fenced(self.rank);
         }
     }

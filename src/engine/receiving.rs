@@ -18,9 +18,10 @@ impl State {
         let queues = self.contexts.of(envelope.context);
         match queues.match_posted(envelope.source as usize, envelope.tag) {
             Some(posted) => {
-                self.links[from]
-                    .rx
-                    .add_matched((arrival.len as u64).max(EAGER_COST));
+                let bytes = (arrival.len as u64).max(EAGER_COST);
+                if self.links[from].rx.add_matched(bytes) {
+                    self.notify(from);
+                }
                 let Some(receive) = self.requests.receive(posted.request) else {
                     return Ok(());
                 };

@@ -494,7 +494,8 @@ impl State {
     pub(super) fn add_matched(&mut self, from: usize, bytes: u64) {
         let link = &mut self.links[from];
         match &mut link.remote {
-            None => link.rx.add_matched(bytes),
+            None if link.rx.add_matched(bytes) => self.notify(from),
+            None => {}
             Some(_) => self.add_remote_matched(from, bytes),
         }
     }

@@ -72,10 +72,12 @@ impl SleepWord for Bed {
         let (Some(epoll), Some(bell)) = (&self.epoll, bell) else {
             return futex::wait(&self.word, expected, limit);
         };
-        // Whoever wakes moves the word on and then rings. So a bell that is heard, or was rung before and not heard, ends this sleep at once;
-        // and one that is hushed here has moved the word on, which the caller looks at next.
-        epoll.wait(limit, &mut Vec::new());
+        // The bell may have been rung for an earlier sleep, or by this rank itself. Whoever wakes moves the word on and then rings: so a bell that
+        // is hushed here was rung for this sleep only if the word has moved, and one that is rung from here on ends the wait at once.
         net::hush(bell);
+        if self.word.load(Ordering::Acquire) == expected {
+            epoll.wait(limit, &mut Vec::new());
+        }
     }
 
     fn wake_all(&self) {

@@ -12,6 +12,7 @@ mod exchange;
 mod objects;
 mod parts;
 mod ranks;
+mod rests;
 mod sockets;
 mod spawn;
 mod spawn_ends;
@@ -30,6 +31,7 @@ fn main() {
         ends::tests(),
         exchange::tests(),
         ranks::tests(),
+        rests::tests(),
         sockets::tests(),
         spawn::tests(),
         spawn_ends::tests(),

@@ -97,6 +97,18 @@ pub fn play() {
             crate::sockets::compute();
             0
         }
+        "rests" => {
+            crate::rests::rests();
+            0
+        }
+        "hears" => {
+            crate::rests::hears();
+            0
+        }
+        "goes-on" => {
+            crate::rests::goes_on();
+            0
+        }
         "strangers" => {
             crate::sockets::strange();
             0

@@ -38,6 +38,10 @@ const HOT: usize = 2;
 /// How long a broken connection waits for the launcher to say what has become of the other rank. Its agents notice a silent host within 5 s.
 const VERDICT: Duration = Duration::from_secs(10);
 
+/// Between two looks whether a connection may be closed.
+const LEAST_NAP: Duration = Duration::from_micros(200);
+const MOST_NAP: Duration = Duration::from_millis(20);
+
 /// What this rank is to one that is reached through a socket.
 #[derive(Default)]
 pub(super) struct Remote {
@@ -180,13 +184,13 @@ impl State {
     }
 
     /// Before a look that decides whether to sleep: everything is to be looked at, and all that can be written is written.
-    pub(super) fn settle_net(&mut self) -> Result<()> {
+    /// Whether anything was.
+    pub(super) fn settle_net(&mut self) -> Result<bool> {
         let Some(net) = &mut self.net else {
-            return Ok(());
+            return Ok(false);
         };
         net.due = true;
-        self.write_remotes(true)?;
-        Ok(())
+        self.write_remotes(true)
     }
 
     /// Calls whom it is time to call, and looks at every socket.
@@ -369,13 +373,14 @@ impl Engine {
             }
             state.say_goodbye();
         }
+        let mut nap = LEAST_NAP;
         loop {
             {
                 let mut state = self.state.get();
-                state
-                    .settle_net()
-                    .and_then(|()| state.progress_net())
-                    .map_err(|e| e.at(site))?;
+                let wrote = state.settle_net().map_err(|e| e.at(site))?;
+                if state.progress_net().map_err(|e| e.at(site))? || wrote {
+                    nap = LEAST_NAP;
+                }
                 if state.may_close() {
                     return Ok(());
                 }
@@ -383,8 +388,10 @@ impl Engine {
             if self.segment.control().is_aborted() {
                 return Err(super::aborted());
             }
-            // No event tells of an acknowledgement. It takes 40 ms where the other end is slow to say so.
-            std::thread::sleep(Duration::from_micros(200));
+            // No event tells of an acknowledgement. It takes 40 ms where the other end is slow to say so, and as long as it likes where that
+            // computes and does not read.
+            std::thread::sleep(nap);
+            nap = (2 * nap).min(MOST_NAP);
         }
     }
 }

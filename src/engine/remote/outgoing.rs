@@ -307,6 +307,20 @@ impl State {
         }
     }
 
+    /// Whether something that was to be written is still here.
+    pub(in super::super) fn holds_output(&self) -> bool {
+        let holds = |to: &usize| {
+            let remote = self.links[*to].remote.as_ref();
+            remote.is_some_and(|remote| {
+                let line = remote.line.as_ref();
+                line.is_some_and(|line| line.has_output(&remote.outbox))
+            })
+        };
+        self.net
+            .as_ref()
+            .is_some_and(|net| net.writing.iter().any(holds))
+    }
+
     /// Writes wherever there is something to write. `all`: the epoll set is to tell when there is room for what is left.
     pub(super) fn write_remotes(&mut self, all: bool) -> Result<bool> {
         let mut any = false;
@@ -360,11 +374,10 @@ impl State {
                 |send, n| gone.push((send, n)),
             );
             let more = !granted.is_empty() && outbox.is_empty();
-            let room = match &written {
-                Ok(_) if all => match (&mut self.net, line.has_output(outbox)) {
-                    (Some(net), pending) => net.net.watch_room(line, pending),
-                    (None, _) => Ok(()),
-                },
+            // Once nothing is left the set must not tell of room, which there is from then on: the rank would never sleep.
+            let pending = line.has_output(outbox);
+            let room = match (&written, &mut self.net) {
+                (Ok(_), Some(net)) if all || !pending => net.net.watch_room(line, pending),
                 _ => Ok(()),
             };
             for (send, n) in gone {

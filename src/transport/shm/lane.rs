@@ -497,13 +497,11 @@ impl<M: LaneMemory> Rx<M> {
         due
     }
 
-    /// Counts eager bytes whose message has been matched.
+    /// Counts eager bytes whose message has been matched. Tells whether the sender was told credit for which it may sleep.
     #[inline]
-    pub(crate) fn add_matched(&mut self, bytes: u64) {
+    pub(crate) fn add_matched(&mut self, bytes: u64) -> bool {
         self.matched += bytes;
-        if self.matched - self.matched_published >= M::RING as u64 / 4 {
-            self.publish();
-        }
+        self.matched - self.matched_published >= M::RING as u64 / 4 && self.publish()
     }
 
     /// Tells the sender all credit now: before sleeping, or when a sender may be starving. Writes nothing if it knows already; tells whether

@@ -178,7 +178,11 @@ impl Net {
         self.epoll.wait(Some(Duration::ZERO), &mut ready);
         for it in &ready {
             match it.number {
-                ALARM => self.alarm_at = None,
+                ALARM => {
+                    // Nobody reads it: it stays readable until it is set again.
+                    self.alarm.set(None);
+                    self.alarm_at = None;
+                }
                 number if number >= GREETING => self.serve(number - GREETING, it.write, events),
                 number if number >= LISTENERS => self.accept((number - LISTENERS) as usize),
                 peer => {
