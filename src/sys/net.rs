@@ -301,6 +301,11 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, number, write)
     }
 
+    /// Takes a descriptor out that stays open.
+    pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, false)
+    }
+
     /// Waits until one is ready, at most `limit`; `None` for ever. Gives those that are, up to 64.
     pub(crate) fn wait(&self, limit: Option<Duration>, ready: &mut Vec<Ready>) {
         const ROOM: usize = 64;

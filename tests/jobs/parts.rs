@@ -101,6 +101,10 @@ pub fn play() {
             crate::rests::rests();
             0
         }
+        "short-of-files" => {
+            crate::rests::short_of_files();
+            0
+        }
         "hears" => {
             crate::rests::hears();
             0

@@ -15,6 +15,9 @@ pub fn tests() -> Vec<Trial> {
         trial("ranks_that_wait_for_sockets_use_no_cpu", || {
             run("rests", "tcp")
         }),
+        trial("a_rank_short_of_files_rests_and_goes_on", || {
+            run("short-of-files", "tcp")
+        }),
         trial("a_thread_hears_what_others_wrote_and_completed", || {
             run("hears", "tcp")
         }),
@@ -91,6 +94,32 @@ pub fn rests() {
         }
         rest(&world, "after a socket was full");
     }
+}
+
+/// Rank 1 calls for the first time while rank 0 has no descriptor left to accept it with.
+pub fn short_of_files() {
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    if world.rank() == 1 {
+        sleep(Duration::from_millis(200));
+        return world.process_at_rank(0).send(&1_u8);
+    }
+    let few = libc::rlimit {
+        rlim_cur: 100,
+        rlim_max: 100,
+    };
+    // SAFETY: reads one structure.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &few) }, 0);
+    let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(!files.is_empty());
+    std::thread::spawn(|| {
+        sleep(Duration::from_millis(700));
+        drop(files);
+    });
+    let before = cpu_time();
+    world.process_at_rank(1).receive::<u8>();
+    let used = cpu_time() - before;
+    assert!(used < Duration::from_millis(100), "{used:?} of 700 ms");
 }
 
 /// What a thread that sleeps through it learns of later, by itself.

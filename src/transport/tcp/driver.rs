@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Numbers in the epoll set: listeners from here, connections that greet from there, lines by their peer's rank.
 const LISTENERS: u64 = 1 << 32;
+/// How long callers are left waiting where the system has no descriptor or no memory for a connection.
+const DEAF: Duration = Duration::from_millis(100);
 const GREETING: u64 = 1 << 33;
 /// The alarm's number, which no connection ever has.
 const ALARM: u64 = u64::MAX - 1;
@@ -72,6 +74,10 @@ pub(crate) struct Net {
     /// Rouses a rank that sleeps when a call or a stranger's time is to be looked at, and when that is.
     alarm: Alarm,
     alarm_at: Option<Duration>,
+    /// Until when the listeners are out of the set, whose callers could not be accepted.
+    deaf_until: Option<Duration>,
+    /// Whether the user was told of that.
+    was_deaf: bool,
 }
 
 fn refused(text: String) -> Error {
@@ -130,6 +136,8 @@ impl Net {
             ready: Vec::new(),
             alarm,
             alarm_at: None,
+            deaf_until: None,
+            was_deaf: false,
         })
     }
 
@@ -196,6 +204,9 @@ impl Net {
             }
         }
         self.ready = ready;
+        if self.deaf_until.is_some_and(|until| self.now() >= until) {
+            self.listen_again();
+        }
         if self.is_busy() {
             let mut todo = Vec::new();
             self.door.tick(self.now(), &mut todo);
@@ -208,7 +219,10 @@ impl Net {
     /// Has the alarm go off when time alone moves something.
     fn set_alarm(&mut self) {
         let calls = self.callings.values().filter_map(Calling::deadline);
-        let at = calls.chain(self.door.deadline()).min();
+        let at = calls
+            .chain(self.door.deadline())
+            .chain(self.deaf_until)
+            .min();
         if at != self.alarm_at {
             self.alarm_at = at;
             self.alarm.set(at.map(|at| at.saturating_sub(self.now())));
@@ -267,8 +281,9 @@ impl Net {
             let Some((from, here)) = self.listeners.get(listener) else {
                 return;
             };
-            let Ok((socket, there)) = from.accept() else {
-                return;
+            let (socket, there) = match from.accept() {
+                Ok(accepted) => accepted,
+                Err(error) => return self.may_go_deaf(&error),
             };
             let here = socket.local_addr().unwrap_or(*here);
             self.next += 1;
@@ -289,6 +304,38 @@ impl Net {
             self.greeters.insert(id, greeter);
             // Only closes others.
             self.act(todo, &mut Vec::new());
+        }
+    }
+
+    /// A caller that cannot be accepted stays in the queue: were its listener still watched, this rank would never sleep.
+    fn may_go_deaf(&mut self, error: &io::Error) {
+        let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+        if !error
+            .raw_os_error()
+            .is_some_and(|code| short.contains(&code))
+        {
+            return;
+        }
+        if !core::mem::replace(&mut self.was_deaf, true) {
+            eprintln!(
+                "tercio: a rank that calls this one cannot be accepted ({error}); it is tried again until it can; close files, or raise `ulimit -n`"
+            );
+        }
+        for (listener, _) in &self.listeners {
+            // What is not in the set need not leave it.
+            let _ = self.epoll.remove(listener.as_fd());
+        }
+        self.deaf_until = Some(self.now() + DEAF);
+    }
+
+    fn listen_again(&mut self) {
+        self.deaf_until = None;
+        for (number, (listener, _)) in self.listeners.iter().enumerate() {
+            let number = LISTENERS + number as u64;
+            let added = self.epoll.add(listener.as_fd(), number, false);
+            if added.is_err_and(|e| e.kind() != io::ErrorKind::AlreadyExists) {
+                self.deaf_until = Some(self.now() + DEAF);
+            }
         }
     }
 
