@@ -39,18 +39,7 @@ impl Engine {
         let Some(tx) = link.tx.as_mut().filter(|_| link.grants > 0) else {
             return false;
         };
-        let site_id = state.sites.id(&self.segment, self.rank, site);
-        note_call(&self.last_call, Call::Send as u32, site_id);
-        let envelope = Envelope {
-            context: comm.context(),
-            source: comm.rank() as u32,
-            tag,
-            bytes: span.len() as u64,
-            code: span.code(),
-            site: site_id,
-            sync: false,
-            ready: mode == SendMode::Ready,
-        };
+        let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
         let head = protocol::envelope_head(EAGER, &envelope);
         // SAFETY: the span is lent for the length of the call, and its length was checked; a grant is a free slot.
         unsafe { tx.push(&head, ptr, span.len()) };
@@ -64,6 +53,37 @@ impl Engine {
         true
     }
 
+    /// What a receive of the next message from one rank needs, if no other message could match it, and no other receive that one: the state, that rank, and the
+    /// communicator's context. `due` tells whether everything else is to get its progress now.
+    #[inline(always)]
+    fn next_from(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+        due: impl FnOnce(&mut State) -> bool,
+    ) -> Option<(Guard<'_, State>, usize, u32)> {
+        let Peer::Rank(rank) = from else { return None };
+        let &world = comm.members().get(rank)?;
+        if tag.is_some_and(|tag| tag < 0) || span.has_bools() || world == self.rank {
+            return None;
+        }
+        let mut guard = self.state.get_unlocked()?;
+        let state = &mut *guard;
+        if state.finalized || due(state) {
+            return None;
+        }
+        let context = comm.context();
+        if !state.contexts.of(context).is_quiet(rank) {
+            return None;
+        }
+        let site_id = state.sites.id(&self.segment, self.rank, site);
+        note_call(&self.last_call, Call::Receive as u32, site_id);
+        Some((guard, world, context))
+    }
+
     /// Receives the next message of the lane, if it is there or comes soon, and is what is wanted, and nothing else could match it.
     #[inline(always)]
     pub(super) fn receive_now(
@@ -75,21 +95,9 @@ impl Engine {
         site: Site,
     ) -> Option<Status> {
         let Peer::Rank(rank) = from else { return None };
-        let &world = comm.members().get(rank)?;
-        if tag.is_some_and(|tag| tag < 0) || span.has_bools() || world == self.rank {
-            return None;
-        }
-        let mut state = self.state.get_unlocked()?;
+        let (mut state, world, context) =
+            self.next_from(comm, from, tag, span, site, State::progress_is_due)?;
         let state = &mut *state;
-        if state.finalized || state.progress_is_due() {
-            return None;
-        }
-        let context = comm.context();
-        if !state.contexts.of(context).is_quiet(rank) {
-            return None;
-        }
-        let site_id = state.sites.id(&self.segment, self.rank, site);
-        note_call(&self.last_call, Call::Receive as u32, site_id);
         let link = state.links.get_mut(world)?;
         let first = match link.rx.first() {
             Some(first) => first,
@@ -124,7 +132,7 @@ impl Engine {
         })
     }
 
-    /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through the site's MPI.
+    /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through the site's MPI. On its own, so that the other way stays short.
     #[inline(never)]
     pub(super) fn receive_through_mpi(
         &self,
@@ -134,22 +142,11 @@ impl Engine {
         span: &RecvSpan,
         site: Site,
     ) -> Option<Status> {
-        let Peer::Rank(rank) = from else { return None };
-        let &world = comm.members().get(rank)?;
-        let mut state = self.state.get_unlocked()?;
-        let state = &mut *state;
-        if state.mpi.is_none() || !state.places.is_remote(world) || state.progress_was_due() {
+        let due = |state: &mut State| state.mpi.is_none() || state.progress_was_due();
+        let (mut state, world, context) = self.next_from(comm, from, tag, span, site, due)?;
+        if !state.places.is_remote(world) {
             return None;
         }
-        if state.finalized || tag.is_some_and(|tag| tag < 0) || span.has_bools() {
-            return None;
-        }
-        let context = comm.context();
-        if !state.contexts.of(context).is_quiet(rank) {
-            return None;
-        }
-        let site_id = state.sites.id(&self.segment, self.rank, site);
-        note_call(&self.last_call, Call::Receive as u32, site_id);
         state.receive_soon(world, context, tag, span)
     }
 

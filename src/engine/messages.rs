@@ -36,7 +36,8 @@ impl Engine {
         };
         if mode != SendMode::Synchronous
             && state.links[world].queue.is_empty()
-            && state.try_eager(world, &envelope, &span)
+            && (state.try_eager(world, &envelope, &span)
+                || state.send_now_through_mpi(world, &envelope, &span))
         {
             return Ok(());
         }

@@ -51,6 +51,7 @@ use guarded::{Guard, Guarded};
 use protocol::{EAGER, EAGER_COST};
 use requests::{Receive, RecvPhase, SendPhase, Senders, State as Request};
 use run::Run;
+use sites::Sites;
 use state::State;
 use std::sync::Arc;
 
@@ -328,9 +329,24 @@ impl Engine {
             }
         };
         check_tag(Some(tag), site)?;
-        let site_id = state.sites.id(&self.segment, self.rank, site);
+        let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
+        Ok(Some((comm.world_rank(rank), envelope)))
+    }
+
+    /// The envelope of a message that is sent at `site`, which is noted.
+    #[inline(always)]
+    fn envelope(
+        &self,
+        sites: &mut Sites,
+        comm: &Comm,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Envelope {
+        let site_id = sites.id(&self.segment, self.rank, site);
         note_call(&self.last_call, Call::Send as u32, site_id);
-        let envelope = Envelope {
+        Envelope {
             context: comm.context(),
             source: comm.rank() as u32,
             tag,
@@ -339,8 +355,7 @@ impl Engine {
             site: site_id,
             sync: mode == SendMode::Synchronous,
             ready: mode == SendMode::Ready,
-        };
-        Ok(Some((comm.world_rank(rank), envelope)))
+        }
     }
 
     /// Checks a receive's or probe's arguments; `None`: from nobody.

@@ -7,6 +7,7 @@ use crate::job::{Membership, Segment};
 use crate::launch::attend::Candidate;
 use crate::model::{Error, ErrorClass};
 use crate::sys;
+use crate::sys::mpi_request::Threads;
 
 /// Which ranks are reached through MPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +60,12 @@ pub(crate) fn join(
         })?),
         false => None,
     };
-    let serialized = level >= ThreadLevel::Serialized;
-    let mpi = sys::mpi::Mpi::start(serialized)
+    let threads = match level {
+        ThreadLevel::Single => Threads::Single,
+        ThreadLevel::Funneled => Threads::Funneled,
+        ThreadLevel::Serialized | ThreadLevel::Multiple => Threads::Serialized,
+    };
+    let mpi = sys::mpi::Mpi::start(threads)
         .map_err(|error| refused(format!("the system's MPI cannot be used: {error}")))?;
     let started = foreign_size(&lookup).unwrap_or(1);
     if mpi.size() == 1 && started > 1 {
@@ -80,10 +85,11 @@ pub(crate) fn join(
             None => Ok(String::new()),
         },
     )?;
-    let level = match mpi.is_serialized() {
-        true => level,
-        false => level.min(ThreadLevel::Funneled),
-    };
+    let level = level.min(match mpi.threads() {
+        Threads::Single => ThreadLevel::Single,
+        Threads::Funneled => ThreadLevel::Funneled,
+        Threads::Serialized => ThreadLevel::Multiple,
+    });
     let membership = joined.claim()?;
     Ok((membership, Joined { mpi, which, level }))
 }

@@ -1,5 +1,5 @@
 //! The site's MPI, by its C interface: what the transport needs of it, typed. Errors are fatal in MPI itself, which is its default.
-use super::mpi_request::Arrived;
+use super::mpi_request::{Arrived, Threads};
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use rsmpi::ffi;
@@ -13,7 +13,7 @@ pub(crate) struct Mpi {
     size: usize,
     /// Whether MPI was initialized here, and is to be finalized.
     ours: bool,
-    serialized: bool,
+    threads: Threads,
 }
 
 // SAFETY: handles of MPI are plain values that any thread may use; the caller keeps calls apart, as the level of threads demands.
@@ -44,8 +44,8 @@ impl Mpi {
     /// Whether programs of this build can use it at all.
     pub(crate) const PRESENT: bool = true;
 
-    /// Initializes MPI, for calls by one thread at a time (`serialized`), or by this one alone.
-    pub(crate) fn start(serialized: bool) -> io::Result<Mpi> {
+    /// Initializes MPI, for a program in which so many threads call.
+    pub(crate) fn start(threads: Threads) -> io::Result<Mpi> {
         let mut flag = 0;
         // SAFETY: may be asked at any time; the result has room.
         unsafe { ffi::MPI_Finalized(&mut flag) };
@@ -59,9 +59,11 @@ impl Mpi {
         // SAFETY: MPI is initialized once; no arguments need to be given to it. The constants are MPI's own.
         unsafe {
             if ours {
-                let wanted = match serialized {
-                    true => ffi::RSMPI_THREAD_SERIALIZED,
-                    false => ffi::RSMPI_THREAD_FUNNELED,
+                // No more than is needed: Open MPI 4.1 takes its locks from funneled on, which doubles what a short message costs.
+                let wanted = match threads {
+                    Threads::Single => ffi::RSMPI_THREAD_SINGLE,
+                    Threads::Funneled => ffi::RSMPI_THREAD_FUNNELED,
+                    Threads::Serialized => ffi::RSMPI_THREAD_SERIALIZED,
                 };
                 ffi::MPI_Init_thread(
                     core::ptr::null_mut(),
@@ -91,8 +93,14 @@ impl Mpi {
             rank: rank as usize,
             size: size as usize,
             ours,
-            // SAFETY: a constant.
-            serialized: granted >= unsafe { ffi::RSMPI_THREAD_SERIALIZED },
+            // SAFETY: constants, which grow with what they allow.
+            threads: unsafe {
+                match granted {
+                    level if level >= ffi::RSMPI_THREAD_SERIALIZED => Threads::Serialized,
+                    level if level >= ffi::RSMPI_THREAD_FUNNELED => Threads::Funneled,
+                    _ => Threads::Single,
+                }
+            },
         })
     }
 
@@ -104,9 +112,9 @@ impl Mpi {
         self.size
     }
 
-    /// Whether several threads may call in turn.
-    pub(crate) fn is_serialized(&self) -> bool {
-        self.serialized
+    /// Who may call it.
+    pub(crate) fn threads(&self) -> Threads {
+        self.threads
     }
 
     /// The bytes that every process gives, by rank. All call it.
@@ -224,42 +232,42 @@ impl Mpi {
         }
     }
 
-    /// Starts a receive of any message of [`Mpi::send`].
+    /// A receive of any message of [`Mpi::send`], which [`Mpi::start_again`] starts.
+    pub(crate) fn receive(&self, to: *mut u8, len: usize) -> Request {
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: MPI writes the request, and nothing else before it is started. The constants are MPI's own.
+        unsafe {
+            ffi::MPI_Recv_init(
+                to.cast(),
+                int(len),
+                ffi::RSMPI_UINT8_T,
+                ffi::RSMPI_ANY_SOURCE,
+                ffi::RSMPI_ANY_TAG,
+                self.comm,
+                request.as_mut_ptr(),
+            );
+            Request(request.assume_init())
+        }
+    }
+
+    /// Starts a request of [`Mpi::receive`], which was never started, or has been seen to be over since.
     ///
     /// # Safety
-    /// The `len` bytes at `to` are nobody else's until the request has been seen to be over, or was cancelled.
+    /// The memory that it receives into is nobody else's until the request has been seen to be over, or was cancelled.
     #[inline]
-    pub(crate) unsafe fn receive(&self, to: *mut u8, len: usize) -> Request {
-        // SAFETY: the caller keeps the memory. The constants are MPI's own.
-        unsafe {
-            let (from, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
-            self.start_receive(self.comm, from, tag, to, len)
-        }
+    pub(crate) unsafe fn start_again(&self, request: &mut Request) {
+        // SAFETY: the caller keeps the memory.
+        unsafe { ffi::MPI_Start(&mut request.0) };
     }
 
     /// Starts the receive of one message that was not sent by [`Mpi::send`].
     ///
     /// # Safety
-    /// As for [`Mpi::receive`].
+    /// The `len` bytes at `to` are nobody else's until the request has been seen to be over.
     pub(crate) unsafe fn receive_own(
         &self,
         from: usize,
         tag: i32,
-        to: *mut u8,
-        len: usize,
-    ) -> Request {
-        // SAFETY: the caller keeps the memory.
-        unsafe { self.start_receive(self.own, int(from), tag, to, len) }
-    }
-
-    /// # Safety
-    /// As for [`Mpi::receive`].
-    #[inline]
-    unsafe fn start_receive(
-        &self,
-        comm: ffi::MPI_Comm,
-        from: c_int,
-        tag: c_int,
         to: *mut u8,
         len: usize,
     ) -> Request {
@@ -270,9 +278,9 @@ impl Mpi {
                 to.cast(),
                 int(len),
                 ffi::RSMPI_UINT8_T,
-                from,
+                int(from),
                 tag,
-                comm,
+                self.own,
                 request.as_mut_ptr(),
             );
             Request(request.assume_init())
@@ -309,12 +317,15 @@ impl Mpi {
         over != 0
     }
 
-    /// Takes a receive back for which nothing will come.
-    pub(crate) fn cancel(&self, mut request: Request) {
-        // SAFETY: a receive that was started.
+    /// Lets go of a request of [`Mpi::receive`]. If it is `started`, nothing will come for it.
+    pub(crate) fn free(&self, mut request: Request, started: bool) {
+        // SAFETY: a persistent receive, which is cancelled only if it was started.
         unsafe {
-            ffi::MPI_Cancel(&mut request.0);
-            ffi::MPI_Wait(&mut request.0, ffi::RSMPI_STATUS_IGNORE);
+            if started {
+                ffi::MPI_Cancel(&mut request.0);
+                ffi::MPI_Wait(&mut request.0, ffi::RSMPI_STATUS_IGNORE);
+            }
+            ffi::MPI_Request_free(&mut request.0);
         }
     }
 

@@ -7,3 +7,14 @@ pub(crate) struct Arrived {
     pub(crate) tag: i32,
     pub(crate) bytes: usize,
 }
+
+/// Who calls MPI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Threads {
+    /// The only thread that uses the library.
+    Single,
+    /// The thread that initialized it, of several.
+    Funneled,
+    /// One at a time.
+    Serialized,
+}

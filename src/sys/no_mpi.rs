@@ -1,5 +1,5 @@
 //! What stands for the site's MPI in programs that were built without the feature `system-mpi`: it cannot be started.
-use super::mpi_request::Arrived;
+use super::mpi_request::{Arrived, Threads};
 use core::convert::Infallible;
 use std::io;
 
@@ -9,7 +9,7 @@ pub(crate) struct Request(Infallible);
 impl Mpi {
     pub(crate) const PRESENT: bool = false;
 
-    pub(crate) fn start(_serialized: bool) -> io::Result<Mpi> {
+    pub(crate) fn start(_threads: Threads) -> io::Result<Mpi> {
         Err(io::Error::other(
             "the program was built without it; build it with the feature system-mpi of the crate tercio (cargo build --features tercio/system-mpi)",
         ))
@@ -23,7 +23,7 @@ impl Mpi {
         match self.0 {}
     }
 
-    pub(crate) fn is_serialized(&self) -> bool {
+    pub(crate) fn threads(&self) -> Threads {
         match self.0 {}
     }
 
@@ -67,10 +67,14 @@ impl Mpi {
         match self.0 {}
     }
 
+    pub(crate) fn receive(&self, _to: *mut u8, _len: usize) -> Request {
+        match self.0 {}
+    }
+
     /// # Safety
     /// It cannot be called.
-    pub(crate) unsafe fn receive(&self, _to: *mut u8, _len: usize) -> Request {
-        match self.0 {}
+    pub(crate) unsafe fn start_again(&self, request: &mut Request) {
+        match request.0 {}
     }
 
     /// # Safety
@@ -93,7 +97,7 @@ impl Mpi {
         match request.0 {}
     }
 
-    pub(crate) fn cancel(&self, request: Request) {
+    pub(crate) fn free(&self, request: Request, _started: bool) {
         match request.0 {}
     }
 

@@ -88,7 +88,7 @@ impl Rank {
                 &self.word,
                 &mut || come(),
                 Duration::ZERO,
-                Duration::ZERO,
+                |_| Duration::ZERO,
                 |_| (),
             );
         }

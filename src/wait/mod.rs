@@ -30,6 +30,11 @@ const FIRST_SLEEP: Duration = Duration::from_millis(1);
 /// The limit of every further sleep: a net under the protocol, not a part of it.
 const LONG_SLEEP: Duration = Duration::from_secs(1);
 
+/// Where some news wake nobody, each sleep of a wait is longer than the one before by this part of it: so news are late by such a part of the wait,
+const NAP_GROWTH: u32 = 16;
+/// and never by more than this.
+const LONG_NAP: Duration = Duration::from_millis(2);
+
 /// How one rank waits, and how it wakes others.
 pub(crate) struct Waiter {
     segment: Arc<Segment>,
@@ -37,7 +42,7 @@ pub(crate) struct Waiter {
     beds: Vec<Bed>,
     rank: usize,
     policy: Policy,
-    /// The longest sleep, where some news wake nobody.
+    /// The first sleep of a wait, where some news wake nobody.
     nap: Option<Duration>,
     /// Where it waits if ranks share cores.
     home: Option<Home>,
@@ -53,7 +58,7 @@ impl Waiter {
 
     /// The waiter of `rank`, which counts as awake from here on, until the waiter is dropped. `index` is each rank's in the segment, of those
     /// on this host. In a job with sockets the rank sleeps in `epoll`, where its sockets are watched. `spread`: the rank is a process, which
-    /// waits on a core of its turn where ranks share cores. Where some news wake nobody it sleeps no longer than `nap` at a time.
+    /// waits on a core of its turn where ranks share cores. Where some news wake nobody a wait's sleeps begin with `nap`.
     pub(crate) fn among(
         segment: &Arc<Segment>,
         index: &[Option<usize>],
@@ -142,17 +147,19 @@ impl Waiter {
     #[cold]
     fn sleep(&self, until: Option<Instant>, look: &mut impl FnMut() -> bool) {
         let bed = &self.beds[self.rank];
-        // Taken once: the last of several sleeps may end later than `until` by the first one's length.
-        let (first, long) = match until {
+        let (first, most) = match self.nap {
             None => (FIRST_SLEEP, LONG_SLEEP),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                (FIRST_SLEEP.min(left), LONG_SLEEP.min(left))
-            }
+            Some(nap) => (nap, LONG_NAP),
         };
-        let most = self.nap.unwrap_or(LONG_SLEEP);
-        let (first, long) = (first.min(most), long.min(most));
-        sleep::sleep(bed, look, first, long, |awake| self.count(awake));
+        // Taken once: the last of several sleeps may end later than `until` by the first one's length.
+        let left = until.map_or(most, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        let next = |last: Duration| match self.nap {
+            None => most.min(left),
+            Some(_) => (last + last / NAP_GROWTH).min(most).min(left),
+        };
+        sleep::sleep(bed, look, first.min(left), next, |awake| self.count(awake));
     }
 }
 

@@ -6,13 +6,13 @@ use super::word::SleepWord;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use core::time::Duration;
 
-/// Sleeps until somebody wakes the word's rank or `look` sees news. The first sleep lasts at most `first`, each further one `long`, with a
-/// look after each. `count` is told when this call turns the word: `false` to asleep, `true` to awake.
+/// Sleeps until somebody wakes the word's rank or `look` sees news. The first sleep lasts at most `first`, each further one what `next` makes
+/// of the one before, with a look after each. `count` is told when this call turns the word: `false` to asleep, `true` to awake.
 pub(super) fn sleep<W: SleepWord>(
     word: &W,
     look: &mut impl FnMut() -> bool,
     first: Duration,
-    long: Duration,
+    next: impl Fn(Duration) -> Duration,
     count: impl Fn(bool),
 ) {
     let (ticket, turned) = announce(word);
@@ -28,7 +28,7 @@ pub(super) fn sleep<W: SleepWord>(
         if word.load(core::sync::atomic::Ordering::Acquire) != ticket {
             return;
         }
-        limit = long;
+        limit = next(limit);
     }
     // Other threads of the rank may sleep on the same ticket, so taking the bit back without waking them would lose their wake-ups.
     if wake_seen(word, ticket) {

@@ -9,10 +9,8 @@ use super::plain;
 use crate::job::RankState;
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
-use crate::transport::mpi::{
-    AHEAD, Coming as Ring, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part,
-};
-use crate::transport::shm::{CONTROL, SlotHead};
+use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part};
+use crate::transport::shm::{CONTROL, SMALL, SlotHead};
 use crate::transport::tcp::frame::{Frame, Kind, OFFER};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -121,6 +119,32 @@ impl State {
         self.mpi = Some(mpi);
     }
 
+    /// Sends a small message now, if its way is MPI and nothing stands in it.
+    #[inline(never)]
+    pub(in super::super) fn send_now_through_mpi(
+        &mut self,
+        to: usize,
+        envelope: &Envelope,
+        span: &SendSpan,
+    ) -> bool {
+        let (Some(mpi), Some(payload)) = (&mut self.mpi, span.contiguous_ptr()) else {
+            return false;
+        };
+        let link = &mut self.links[to];
+        if link.remote.is_none() || link.charged + EAGER_COST - link.matched > CREDIT {
+            return false;
+        }
+        // SAFETY: the span's bytes are there, and lent for the length of the call.
+        let sent = unsafe {
+            mpi.fabric
+                .send_small(to, &head_of(envelope), payload, span.len())
+        };
+        if sent {
+            link.charged += EAGER_COST;
+        }
+        sent
+    }
+
     /// Starts a send; `None` if it is over already.
     pub(super) fn start_mpi_send(
         &mut self,
@@ -132,18 +156,19 @@ impl State {
     ) -> Option<RequestId> {
         let len = span.len();
         let cost = (len as u64).max(EAGER_COST);
-        let link = &mut self.links[to];
-        let eager = mode != SendMode::Synchronous
-            && len <= EAGER
-            && link.charged + cost - link.matched <= CREDIT;
         let mut frame = Frame {
             kind: Kind::Eager,
             len,
             head: head_of(&envelope),
         };
-        if eager {
+        let link = &mut self.links[to];
+        if mode != SendMode::Synchronous
+            && len <= EAGER
+            && link.charged + cost - link.matched <= CREDIT
+        {
             link.charged += cost;
-            let lent = span.contiguous_ptr();
+            // What is small is copied, so that its send is over at once.
+            let lent = span.contiguous_ptr().filter(|_| len > SMALL);
             // SAFETY: the payload is lent until the send is over; it is over when the part has left.
             let part = unsafe {
                 let fabric = &mut self.mpi.as_mut()?.fabric;
@@ -395,6 +420,7 @@ impl State {
 
     /// Receives the next message that comes through MPI, if it is there or comes soon, is the one that is wanted, and is short. The caller has seen that nothing
     /// else could match it. Where something else comes, that stays for the next progress.
+    #[inline]
     pub(in super::super) fn receive_soon(
         &mut self,
         world: usize,
@@ -403,14 +429,8 @@ impl State {
         span: &RecvSpan,
     ) -> Option<Status> {
         let mpi = self.mpi.as_mut()?;
-        let mut left = self.waiter.first_polls().min(SOON);
-        let (from, head, body) = loop {
-            match mpi.fabric.first_short() {
-                Ring::Short(from, head, body) => break (from, head, body),
-                Ring::Other => return None,
-                Ring::Nothing => left = left.checked_sub(1)?,
-            }
-        };
+        let looks = self.waiter.first_polls().min(SOON);
+        let (from, head, body) = mpi.fabric.first_short(looks)?;
         let len = body.len();
         if from != world
             || head.context != context

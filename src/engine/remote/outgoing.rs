@@ -267,6 +267,7 @@ impl State {
     }
 
     /// Counts eager bytes of `from` whose message has been matched, and tells the sender now and then.
+    #[inline]
     pub(in super::super) fn add_remote_matched(&mut self, from: usize, bytes: u64) {
         let credit = match self.mpi {
             Some(_) => super::fabric::CREDIT,

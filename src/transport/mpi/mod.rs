@@ -3,7 +3,7 @@
 //! May use the operating system's floor, where MPI's calls are; must never know matching, requests or communicators.
 use crate::sys::mpi::{Mpi, Request};
 use crate::sys::mpi_request::Arrived;
-use crate::transport::shm::SlotHead;
+use crate::transport::shm::{SMALL, SlotHead, copy};
 use crate::transport::tcp::frame::{Frame, HEAD, Kind};
 use core::ops::Range;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 pub(crate) const EAGER: usize = 8 * 1024;
 /// Bytes of a frame with its body.
 const FRAME: usize = HEAD + EAGER;
-/// Receives that are posted for frames: 130 KiB.
+/// Receives that are started for frames: 130 KiB.
 const SLOTS: usize = 16;
 /// Bytes of a part: large enough that MPI's own pipelines fill, small enough for the buffer of a payload with gaps.
 pub(crate) const PART: usize = 8 << 20;
@@ -99,29 +99,13 @@ pub(crate) struct Part {
     over: bool,
 }
 
+/// A receive of the ring. Started are those from the head on, but for the head's own once it was seen to be over, and but for the last `idle` ones.
 struct Slot {
-    bytes: Box<[u8]>,
-    request: Option<Request>,
+    /// MPI keeps its address.
+    bytes: Vec<u8>,
+    request: Request,
     /// What came, once that was seen.
     arrived: Option<Arrived>,
-}
-
-impl Slot {
-    fn of(bytes: Box<[u8]>, request: Request) -> Slot {
-        Slot {
-            bytes,
-            request: Some(request),
-            arrived: None,
-        }
-    }
-}
-
-/// What is at the head of the ring.
-pub(crate) enum Coming<'f> {
-    Nothing,
-    /// A short message: its sender, head and body.
-    Short(usize, &'f SlotHead, &'f [u8]),
-    Other,
 }
 
 /// What was taken from the ring.
@@ -129,7 +113,7 @@ pub(crate) struct Taken {
     pub(crate) from: usize,
     /// The frame, and where in the bytes its body is; `None`: it is none.
     pub(crate) frame: Option<(Frame, Range<usize>)>,
-    pub(crate) bytes: Box<[u8]>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What a rank has of the system's MPI.
@@ -137,18 +121,20 @@ pub(crate) struct Fabric {
     mpi: Mpi,
     ring: Vec<Slot>,
     head: usize,
-    /// Slots before the head whose receive is to be posted again. That is done when nothing has come, so that a message does not wait for it.
+    /// Slots before the head whose receive is to be started again. That is done when nothing has come, so that a message does not wait for it.
     idle: usize,
     /// Frames that MPI has not let go of yet, oldest first.
     leaving: VecDeque<(Request, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
+    /// Where the next small payload leaves from: `SMALL` bytes.
+    small: Vec<u8>,
     /// By rank: heads that were sent there, and that came from there.
     sent: Vec<Heads>,
     came: Vec<Heads>,
 }
 
 impl Fabric {
-    /// Posts the ring, if it is to be `open`.
+    /// Starts the ring's receives, if it is to be `open`.
     pub(crate) fn over(mpi: Mpi, open: bool) -> Fabric {
         let ranks = mpi.size();
         let heads = || (0..ranks).map(|_| None).collect();
@@ -156,77 +142,81 @@ impl Fabric {
             sent: heads(),
             came: heads(),
             mpi,
-            ring: Vec::with_capacity(SLOTS),
+            ring: Vec::new(),
             head: 0,
             idle: 0,
             leaving: VecDeque::new(),
             spare: Vec::new(),
+            small: vec![0; SMALL],
         };
-        for _ in 0..if open { SLOTS } else { 0 } {
-            let mut bytes = vec![0; FRAME].into_boxed_slice();
-            let request = fabric.post(&mut bytes);
-            fabric.ring.push(Slot::of(bytes, request));
+        if open {
+            let slots = (0..SLOTS).map(|_| {
+                let mut bytes = vec![0; FRAME];
+                Slot {
+                    request: fabric.mpi.receive(bytes.as_mut_ptr(), FRAME),
+                    bytes,
+                    arrived: None,
+                }
+            });
+            fabric.ring = slots.collect();
+            fabric.idle = SLOTS;
+            fabric.start_again();
         }
         fabric
     }
 
-    fn post(&self, bytes: &mut [u8]) -> Request {
-        // SAFETY: the bytes are on the heap and belong to the ring, which touches them only after the receive was seen to be over, and cancels it before it
-        // lets go of them.
-        unsafe { self.mpi.receive(bytes.as_mut_ptr(), bytes.len()) }
-    }
-
-    /// What has come next.
-    #[inline]
-    fn look(&mut self) -> Option<Arrived> {
+    /// What has come next, if it is there by the last of so many looks.
+    #[inline(always)]
+    fn look(&mut self, mut looks: u32) -> Option<Arrived> {
         if self.idle == SLOTS {
-            self.post_again();
+            self.start_again();
         }
-        let slot = &mut self.ring[self.head];
-        if let Some(request) = &mut slot.request {
-            let arrived = self.mpi.received(request);
-            if arrived.is_none() {
-                if self.idle > 0 {
-                    self.post_again();
-                }
-                return None;
+        if let Some(arrived) = self.ring[self.head].arrived {
+            return Some(arrived);
+        }
+        loop {
+            let slot = &mut self.ring[self.head];
+            if let Some(arrived) = self.mpi.received(&mut slot.request) {
+                slot.arrived = Some(arrived);
+                return Some(arrived);
             }
-            (slot.arrived, slot.request) = (arrived, None);
+            if self.idle > 0 {
+                self.start_again();
+            }
+            looks = looks.checked_sub(1).filter(|left| *left > 0)?;
         }
-        slot.arrived
     }
 
-    /// Posts the receives of the slots before the head again, in the order of the ring.
+    /// Starts the receives of the slots before the head again, in the order of the ring.
     #[inline(never)]
-    fn post_again(&mut self) {
+    fn start_again(&mut self) {
         while self.idle > 0 {
             let at = (self.head + SLOTS - self.idle) % SLOTS;
-            let mut bytes = core::mem::take(&mut self.ring[at].bytes);
-            let request = self.post(&mut bytes);
-            self.ring[at] = Slot::of(bytes, request);
+            // SAFETY: the bytes are on the heap and belong to the ring, which touches them only after the receive was seen to be over, and cancels it before it
+            // lets go of them.
+            unsafe { self.mpi.start_again(&mut self.ring[at].request) };
             self.idle -= 1;
         }
     }
 
-    /// The short message that comes next, by its sender, head and body. It stays the next one. `None` too where something else comes next.
-    #[inline]
-    pub(crate) fn first_short(&mut self) -> Coming<'_> {
-        let Some(Arrived { from, tag, bytes }) = self.look() else {
-            return Coming::Nothing;
-        };
+    /// The short message that comes next, by its sender, head and body, if it is there by the last of so many looks. It stays the next one. `None` too where
+    /// something else comes next.
+    #[inline(always)]
+    pub(crate) fn first_short(&mut self, looks: u32) -> Option<(usize, &SlotHead, &[u8])> {
+        let Arrived { from, tag, bytes } = self.look(looks)?;
         let heads = self.came.get(from).and_then(Option::as_ref);
         let place = usize::try_from(tag - BODIES).unwrap_or(usize::MAX);
-        let body = self.ring[self.head].bytes.get(..bytes);
-        match (heads.and_then(|heads| heads.get(place)), body) {
-            (Some(head), Some(body)) => Coming::Short(from, head, body),
-            _ => Coming::Other,
-        }
+        Some((
+            from,
+            heads?.get(place)?,
+            self.ring[self.head].bytes.get(..bytes)?,
+        ))
     }
 
     /// Takes the next frame: who sent it, the frame if it can be one, and where in the bytes its body is. The bytes are to be given back.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Taken> {
-        let Arrived { from, tag, bytes } = self.look()?;
+        let Arrived { from, tag, bytes } = self.look(1)?;
         let all = core::mem::take(&mut self.ring[self.head].bytes);
         let whole = |heads: &mut Heads| {
             if let Some(place) = usize::try_from(tag - BODIES).ok().filter(|p| *p < HEADS) {
@@ -263,7 +253,7 @@ impl Fabric {
 
     /// Takes the bytes of the frame that [`Fabric::next`] gave last.
     #[inline]
-    pub(crate) fn give_back(&mut self, bytes: Box<[u8]>) {
+    pub(crate) fn give_back(&mut self, bytes: Vec<u8>) {
         self.ring[self.head].bytes = bytes;
         self.pass();
     }
@@ -298,7 +288,7 @@ impl Fabric {
         }
     }
 
-    /// Sends a short message. A part, if its payload still lies in memory of others: `lent`.
+    /// Sends a short message. A part, if its payload still lies in memory of others, `lent`; without that `body` appends it to a buffer, and there is none.
     ///
     /// # Safety
     /// The `frame.len` bytes at `lent` stay as they are until the part was seen to have left.
@@ -331,6 +321,36 @@ impl Fabric {
             len: frame.len,
             over: false,
         })
+    }
+
+    /// Sends a message of up to [`SMALL`] bytes whose head is remembered. False: it is not.
+    ///
+    /// # Safety
+    /// The `len` bytes at `payload` can be read.
+    #[inline(always)]
+    pub(crate) unsafe fn send_small(
+        &mut self,
+        to: usize,
+        head: &SlotHead,
+        payload: *const u8,
+        len: usize,
+    ) -> bool {
+        let place = place_of(head);
+        let heads = self.sent.get(to).and_then(Option::as_ref);
+        if len > SMALL || heads.is_none_or(|heads| heads[place] != *head) {
+            return false;
+        }
+        // SAFETY: the caller's promise; there is room for `SMALL` bytes, which are nobody else's, and are kept until the send was seen to be over.
+        let mut request = unsafe {
+            copy::mostly_8(payload, self.small.as_mut_ptr(), len);
+            let tag = BODIES + place as i32;
+            self.mpi.send(to, tag, self.small.as_ptr(), len)
+        };
+        if !self.mpi.sent(&mut request) {
+            let sent = core::mem::replace(&mut self.small, vec![0; SMALL]);
+            self.leaving.push_back((request, sent));
+        }
+        true
     }
 
     /// Looks which frames MPI has let go of. Whether any.
@@ -435,10 +455,11 @@ impl Fabric {
 
     /// Leaves MPI, when nothing is under way. All ranks do.
     pub(crate) fn finish(mut self) {
-        for slot in self.ring.drain(..) {
-            if let Some(request) = slot.request {
-                self.mpi.cancel(request);
-            }
+        let started = SLOTS - self.idle;
+        for (at, slot) in self.ring.drain(..).enumerate() {
+            let ahead = (at + SLOTS - self.head) % SLOTS;
+            self.mpi
+                .free(slot.request, ahead < started && slot.arrived.is_none());
         }
         self.mpi.finish();
     }
