@@ -1,21 +1,13 @@
 //! What waiting costs, as a user notices it: a blocked rank leaves its core to others, and a message reaches it however its sender goes on.
+#[path = "jobs/cpu.rs"]
+mod cpu;
+
+use cpu::cpu_time;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tercio::request::scope;
 use tercio::testing::ranks;
 use tercio::traits::*;
-
-/// CPU time of the calling thread so far.
-fn cpu_time() -> Duration {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is valid for writing for the length of the call.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
-    assert_eq!(failed, 0);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
 
 fn compute(time: Duration) {
     let began = Instant::now();

@@ -6,6 +6,7 @@
 mod across;
 mod alone;
 mod cores;
+mod cpu;
 mod ends;
 mod exchange;
 #[cfg(feature = "serde")]

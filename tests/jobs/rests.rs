@@ -1,4 +1,5 @@
 //! Ranks that wait for each other through sockets rest, and their threads hear of what others of them complete.
+use crate::cpu::cpu_time;
 use crate::parts::PART;
 use crate::support::{timed, trial, verdict};
 use libtest_mimic::Trial;
@@ -39,18 +40,6 @@ fn run(part: &str, transport: &str) {
         .output(Output::Capture { tag: false });
     let (outcome, _) = timed(job);
     assert_eq!(outcome.code, 0, "{}", verdict(&outcome));
-}
-
-/// CPU time of the calling thread so far.
-fn cpu_time() -> Duration {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is valid for writing for the length of the call.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
-    assert_eq!(failed, 0);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// Rank 0 waits for a message that comes in 400 ms.
