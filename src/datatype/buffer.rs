@@ -1,5 +1,5 @@
 //! What can be sent from and received into: a pointer, a count and a datatype.
-use super::{Datatype, Equivalence};
+use super::{Datatype, Equivalence, SharedBuffer};
 use crate::Count;
 use core::ffi::c_void;
 
@@ -88,7 +88,7 @@ pub unsafe trait PointerMut {
     fn pointer_mut(&mut self) -> *mut c_void;
 }
 
-/// What can be sent: `&x`, `&x[..]`, `&vec` and `&[..; N]` of [`Equivalence`] types, and views.
+/// What can be sent: `&x`, `&x[..]`, `&vec`, `&[..; N]` and [`SharedBuffer`]s of [`Equivalence`] types, and views.
 ///
 /// # Safety
 ///
@@ -175,5 +175,6 @@ elements! {
     [] T, |_x| 1, core::ptr::from_ref(_x), core::ptr::from_mut(_x);
     [] [T], |x| x.len(), x.as_ptr(), x.as_mut_ptr();
     [] Vec<T>, |x| x.len(), x.as_ptr(), x.as_mut_ptr();
+    [] SharedBuffer<T>, |x| x.len(), x.as_ptr(), x.as_mut_ptr();
     [const N: usize] [T; N], |x| x.len(), x.as_ptr(), x.as_mut_ptr();
 }

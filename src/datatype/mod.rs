@@ -5,7 +5,7 @@
 //! the datatype's order, without padding. So two structs of different layout but equal sequence of items go together, and a struct of
 //! three `i32` can be received as `[i32; 3]`.
 //!
-//! Buffers are `&x`, `&x[..]`, `&vec`, `&[..; N]`, a [`View`], a [`DynBuffer`]; the `varcount` collectives take a [`Partition`].
+//! Buffers are `&x`, `&x[..]`, `&vec`, `&[..; N]`, a [`SharedBuffer`], a [`View`], a [`DynBuffer`]; the `varcount` collectives take a [`Partition`].
 //!
 //! This folder knows of memory and types; it must never know of messages.
 
@@ -22,6 +22,7 @@ pub(crate) mod object;
 pub(crate) mod pack;
 pub(crate) mod partition;
 pub(crate) mod room;
+mod shared;
 pub(crate) mod span;
 mod user;
 mod view;
@@ -32,6 +33,7 @@ pub use equivalence::{Equivalence, SystemDatatype};
 pub use partition::{
     Partition, PartitionMut, Partitioned, PartitionedBuffer, PartitionedBufferMut,
 };
+pub use shared::SharedBuffer;
 pub use user::{
     Datatype, DatatypeRef, UncommittedDatatype, UncommittedDatatypeRef, UncommittedUserDatatype,
     UserDatatype,

@@ -1,4 +1,4 @@
-//! Long payloads: through staging streams, both cores copying at once, or straight out of the sender's memory.
+//! Long payloads: through staging streams, both cores copying at once, or straight out of the sender's memory: its heap, or any by a system call.
 use super::protocol::FLAG_SINGLE_COPY;
 use super::receiving;
 use super::requests::{RecvPhase, SendPhase};
@@ -59,6 +59,38 @@ impl Wish {
 }
 
 impl State {
+    /// Where in this rank's heap all of `span` lies, if it is packed and does.
+    pub(super) fn in_own_heap(&self, span: &SendSpan) -> Option<usize> {
+        let ptr = span.contiguous_ptr()?;
+        self.segment
+            .place_in_heap(self.places.local(), ptr, span.len())
+    }
+
+    /// Copies the payload out of the sender's heap, and completes the receive. `false`: the heap cannot be mapped here. The caller has checked the
+    /// place and the length.
+    pub(super) fn copy_from_heap(
+        &mut self,
+        id: RequestId,
+        envelope: &Envelope,
+        from: usize,
+        at: usize,
+    ) -> bool {
+        let Some(receive) = self.requests.receive(id) else {
+            return true;
+        };
+        let len = envelope.bytes as usize;
+        let Some(ptr) = self.segment.in_heap(self.places.index(from), at, len) else {
+            return false;
+        };
+        // SAFETY: the length fits the span (the caller checked), which is lent until the request is complete; the bytes are in the heap of another rank, so
+        // that they do not overlap it.
+        unsafe { receive.span.unpack(0, len, ptr) };
+        let site = receive.site;
+        let result = receiving::finished(&receive.span, envelope).map_err(|e| e.at(site));
+        self.requests.complete(id, result);
+        true
+    }
+
     /// The address to offer for a single copy, where that way is to be taken or tried.
     pub(super) fn offers_address(&mut self, to: usize, span: &SendSpan) -> Option<u64> {
         let address = span.contiguous_ptr()?.addr() as u64;

@@ -40,7 +40,7 @@ pub(crate) use span::{RecvSpan, SendSpan};
 
 use crate::job::control::note_call;
 use crate::job::segment::Word;
-use crate::job::{RankState, Segment};
+use crate::job::{HeapBlock, RankState, Segment};
 use crate::model::error::Result;
 use crate::model::{
     COLLECTIVE_CALLS, Call, Costs, Envelope, Error, ErrorClass, Schedule, Signature, Site, Status,
@@ -270,6 +270,11 @@ impl Engine {
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// Memory that the ranks of this host can read; `None` where there is none.
+    pub(crate) fn take_from_heap(&self, bytes: usize) -> Option<HeapBlock> {
+        HeapBlock::take(&self.segment, self.places.local(), bytes)
     }
 
     /// The state for a call; an error after finalize.

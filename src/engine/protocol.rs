@@ -20,6 +20,8 @@ const FLAG_READABLE: u8 = 4;
 pub(super) const FLAG_SINGLE_COPY: u8 = 8;
 /// On an offer over the system's MPI: the payload follows at once, by the number in the sender's place.
 pub(super) const FLAG_FOLLOWS: u8 = 16;
+/// The payload lies in the sender's heap, which every rank of the host can map.
+const FLAG_HEAP: u8 = 32;
 
 /// What an eager message costs of the credit, at least: what the receiver needs to hold it.
 pub(super) const EAGER_COST: u64 = shm::SMALL as u64;
@@ -35,6 +37,8 @@ pub(super) enum Source {
     Stream(Passage),
     /// At this address of the sender's memory, or with the sender until `CTS`.
     Address(u64),
+    /// At this offset of the sender's heap, or with the sender until `CTS`.
+    Heap(u64),
     /// On its way as messages of the system's MPI, which bear this number. Never in a lane.
     Following(usize),
 }
@@ -109,6 +113,10 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
             head.flags |= FLAG_READABLE;
             (NO_STREAM, address)
         }
+        Source::Heap(at) => {
+            head.flags |= FLAG_HEAP;
+            (NO_STREAM, at)
+        }
     };
     put32(&mut body, 16, stream);
     put64(&mut body, 24, word);
@@ -121,6 +129,7 @@ pub(super) fn offer_of(head: &SlotHead, body: &[u8; CONTROL]) -> (u64, Option<Of
     let send = RequestId::new(get32(body, 8), get32(body, 12));
     let source = match get32(body, 16) {
         NO_STREAM if head.flags & FLAG_READABLE != 0 => Some(Source::Address(get64(body, 24))),
+        NO_STREAM if head.flags & FLAG_HEAP != 0 => Some(Source::Heap(get64(body, 24))),
         NO_STREAM => Some(Source::Held),
         place => Passage::of(place, get64(body, 24)).map(Source::Stream),
     };
@@ -196,6 +205,7 @@ mod tests {
         for source in [
             Source::Held,
             Source::Address(0xffff_ffff_1234),
+            Source::Heap(1 << 33 | 77),
             Source::Stream(passage(3, 15, false)),
             Source::Stream(passage(0, 0, true)),
         ] {

@@ -9,6 +9,7 @@ use crate::model::{Envelope, Error, ErrorClass, Signature, Status, TypeCode};
 use crate::transport::shm::{Arrival, Passage, SlotHead};
 
 const NO_SUCH_STREAM: &str = "a stream that does not exist";
+const NO_SUCH_PLACE: &str = "a place in a heap that has none such";
 
 impl State {
     /// A whole small message is at the head of the lane.
@@ -126,7 +127,10 @@ impl State {
                 self.follow(id, from, number, envelope.bytes as usize);
             }
             // A frame of data is never empty.
-            Source::Held | Source::Address(_)
+            Source::Heap(at) if !self.segment.heaps_hold(at, envelope.bytes) => {
+                return Err(corrupt(from, NO_SUCH_PLACE));
+            }
+            Source::Held | Source::Address(_) | Source::Heap(_)
                 if unwanted || (envelope.bytes == 0 && self.places.is_remote(from)) =>
             {
                 let result = checked.and_then(|()| finished(&receive.span, &envelope));
@@ -137,7 +141,10 @@ impl State {
                 let flags = self.wish_flags(from);
                 self.push_done(from, offer.send, flags)?;
             }
-            Source::Held | Source::Address(_) => {
+            Source::Heap(at) if self.copy_from_heap(id, &envelope, from, at as usize) => {
+                self.push_done(from, offer.send, 0)?;
+            }
+            Source::Held | Source::Address(_) | Source::Heap(_) => {
                 if let Some(receive) = self.requests.receive(id) {
                     receive.phase = RecvPhase::Awaiting;
                 }

@@ -110,23 +110,13 @@ impl State {
             }
             return Ok(pushed);
         }
-        let single = if long {
-            self.offers_address(to, &span)
-        } else {
-            None
+        let source = match long {
+            true => self.source_of_long(to, &span, mode)?,
+            false => Source::Held,
         };
-        let passage = if long && single.is_none() && mode != SendMode::Synchronous {
-            match self.take_stream(to, span.len(), false)? {
-                Staging::Now(passage) => Some(passage),
-                Staging::Soon | Staging::Full => None,
-            }
-        } else {
-            None
-        };
-        let source = match (single, passage) {
-            (Some(address), _) => Source::Address(address),
-            (None, Some(passage)) => Source::Stream(passage),
-            (None, None) => Source::Held,
+        let passage = match source {
+            Source::Stream(passage) => Some(passage),
+            _ => None,
         };
         let (head, body) = protocol::offer(&envelope, &Offer { send: id, source });
         let link = &mut self.links[to];
@@ -152,6 +142,23 @@ impl State {
             self.stream(id)?;
         }
         Ok(true)
+    }
+
+    /// Where the receiver is to find the payload of a long message.
+    fn source_of_long(&mut self, to: usize, span: &SendSpan, mode: SendMode) -> Result<Source> {
+        if let Some(at) = self.in_own_heap(span) {
+            return Ok(Source::Heap(at as u64));
+        }
+        if let Some(address) = self.offers_address(to, span) {
+            return Ok(Source::Address(address));
+        }
+        if mode == SendMode::Synchronous {
+            return Ok(Source::Held);
+        }
+        Ok(match self.take_stream(to, span.len(), false)? {
+            Staging::Now(passage) => Source::Stream(passage),
+            Staging::Soon | Staging::Full => Source::Held,
+        })
     }
 
     /// `CTS`: the receive is matched, the payload may go.

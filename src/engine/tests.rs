@@ -637,3 +637,74 @@ fn threads_of_two_ranks_exchange_messages_by_tag() {
         });
     });
 }
+
+/// A block of the engine's heap as numbers.
+fn shared(block: &mut crate::job::HeapBlock, len: usize) -> &mut [i32] {
+    // SAFETY: the tests take blocks that are long enough, and the slice borrows its block.
+    unsafe { core::slice::from_raw_parts_mut(block.ptr().as_ptr().cast(), len) }
+}
+
+#[test]
+fn what_lies_in_a_heap_is_copied_by_its_receiver() {
+    ranks(2, |engine, world| {
+        let peer = Peer::Rank(1 - world.rank());
+        let mut block = engine.take_from_heap(4 * 20_000).unwrap();
+        for (round, len) in [20_000, 2049, 2048, 19_999].into_iter().enumerate() {
+            let tag = round as i32;
+            let memory = &mut shared(&mut block, 20_000)[20_000 - len..];
+            memory.copy_from_slice(&pattern(len, tag));
+            // Both at a time: neither is over before the other rank has taken it.
+            let send = engine
+                .start_send(world, peer, tag, out(memory), SendMode::Standard, here())
+                .unwrap();
+            let mut got = vec![0; len + 1];
+            let status = engine
+                .receive(world, peer, Some(tag), &into(&mut got), here())
+                .unwrap();
+            assert_eq!(status.bytes, 4 * len as u64);
+            assert_eq!(got[..len], pattern(len, tag));
+            engine.wait(send, here()).unwrap();
+            // Too long for its buffer: the sender notices nothing.
+            let send = engine
+                .start_send(world, peer, 99, out(memory), SendMode::Synchronous, here())
+                .unwrap();
+            let error = engine
+                .receive(world, peer, Some(99), &into(&mut got[..1]), here())
+                .unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Truncate);
+            engine.wait(send, here()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_place_that_no_heap_has_is_damage() {
+    let segment = Arc::new(Segment::private(2).unwrap());
+    let settings = Settings::new(ThreadLevel::Single);
+    let liar = Engine::new(segment.clone(), 0, settings).unwrap();
+    let engine = Engine::new(segment, 1, settings).unwrap();
+    let world = Comm::new(0, vec![0, 1], 1, 2);
+    for at in [crate::job::layout::PRIVATE_HEAP as u64, u64::MAX - 5] {
+        let envelope = Envelope {
+            context: 0,
+            source: 0,
+            tag: 0,
+            bytes: 10_000,
+            code: I32,
+            site: 0,
+            sync: false,
+            ready: false,
+        };
+        let offer = protocol::Offer {
+            send: RequestId::new(0, 0),
+            source: protocol::Source::Heap(at),
+        };
+        let (head, body) = protocol::offer(&envelope, &offer);
+        liar.state.get().push_control(1, head, body).unwrap();
+        let mut got = vec![0; 10_000];
+        let error = engine
+            .receive(&world, Peer::Rank(0), None, &into(&mut got), here())
+            .unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Corrupt, "{error}");
+    }
+}

@@ -11,6 +11,7 @@
 //! cells           [block]: header page, a control page a rank, buffers a rank                                              (sparse)
 //! long cells      [block][rank]: of the first blocks, room for the buffers to go round                                       (sparse)
 //! directory       head, the world's members, records: see job/README.md                                                    (sparse)
+//! heaps [n]       what a rank's program allocated to be read by others where it lies: not mapped before it is used, see job/README.md
 //! ```
 //!
 //! The file is sparse: only what is used takes memory. So there is room for more ranks than the job begins with, for those that are spawned
@@ -23,7 +24,7 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 6;
+pub(crate) const LAYOUT_VERSION: u32 = 7;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
@@ -65,6 +66,12 @@ pub(crate) const LONG_CELLS: usize = 2 * 1024 * 1024;
 pub(crate) const MAX_RANKS: usize = 64 * 1024;
 /// Bytes of the directory: address space; what is not written takes no memory.
 pub(crate) const DIRECTORY: usize = 64 << 20;
+
+/// Bytes of a rank's heap behind all this: length of the file, which costs nothing, and address space where it is used. Who wants more in one rank has
+/// the rest as ordinary memory.
+pub(crate) const HEAP: usize = 4 << 30;
+/// The same where the ranks are threads of one process.
+pub(crate) const PRIVATE_HEAP: usize = if cfg!(miri) { 256 << 10 } else { 64 << 20 };
 
 /// Offsets inside the directory.
 pub(crate) mod directory {
@@ -176,7 +183,7 @@ impl Map {
         self.ranks
     }
 
-    /// Bytes of the whole segment.
+    /// Bytes of the whole segment but for the heaps, which follow.
     pub(crate) const fn total(&self) -> usize {
         self.total
     }

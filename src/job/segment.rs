@@ -1,5 +1,6 @@
 //! The memory that the ranks of one host share.
 use super::directory::Place;
+use super::heap::Heaps;
 use super::layout::{self, Map, PAGE};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) struct Segment {
     map: MmapRaw,
     layout: Map,
+    heaps: Heaps,
     /// `None` for a segment that only threads of this process share.
     fd: Option<OwnedFd>,
     /// Where the directory's next record goes, in units of 8 bytes, for the one process that writes there.
@@ -61,13 +63,20 @@ impl Segment {
     pub(crate) fn create(ranks: usize, room: usize) -> Result<Segment> {
         let layout = Self::layout_for(room)?;
         let total = layout.total();
-        let fd = mem::memfd(c"tercio-segment", total as u64)
+        // Where the limit on files' sizes has no room for heaps, shared buffers are ordinary memory.
+        let with_heaps = (total + room * layout::HEAP) as u64;
+        let (len, heap) = match with_heaps <= mem::longest_file() {
+            true => (with_heaps, layout::HEAP),
+            false => (total as u64, 0),
+        };
+        let fd = mem::memfd(c"tercio-segment", len)
             .map_err(|e| memory("make the job's shared segment", total, &e))?;
         let map = mem::map_shared(&fd, total)
             .map_err(|e| memory("map the job's shared segment", total, &e))?;
         let segment = Segment {
             map,
             layout,
+            heaps: Heaps::new(room, total, heap),
             fd: Some(fd),
             directory_end: Mutex::new(0),
             bells: OnceLock::new(),
@@ -86,6 +95,7 @@ impl Segment {
         let segment = Segment {
             map,
             layout,
+            heaps: Heaps::new(ranks, 0, layout::PRIVATE_HEAP),
             fd: None,
             directory_end: Mutex::new(0),
             bells: OnceLock::new(),
@@ -131,17 +141,27 @@ impl Segment {
                 layout::LAYOUT_VERSION
             )));
         }
-        if ranks == 0 || ranks > layout::MAX_LOCAL_RANKS || Map::new(ranks).total() != len {
+        let heap = match ranks {
+            1..=layout::MAX_LOCAL_RANKS => len.checked_sub(Map::new(ranks).total()),
+            _ => None,
+        };
+        // Heaps of whole pages, one for each rank.
+        let Some(heap) = heap
+            .filter(|all| all % (ranks * PAGE) == 0)
+            .map(|all| all / ranks)
+        else {
             return Err(join(format!(
                 "the job's segment says {ranks} ranks, which does not fit its {len} bytes; it is damaged"
             )));
-        }
+        };
         let layout = Map::new(ranks);
-        let map = mem::map_shared(&fd, len)
-            .map_err(|e| memory("map the job's shared segment", len, &e))?;
+        let total = layout.total();
+        let map = mem::map_shared(&fd, total)
+            .map_err(|e| memory("map the job's shared segment", total, &e))?;
         Ok(Segment {
             map,
             layout,
+            heaps: Heaps::new(ranks, total, heap),
             fd: Some(fd),
             directory_end: Mutex::new(0),
             bells: OnceLock::new(),
@@ -207,6 +227,10 @@ impl Segment {
 
     pub(crate) fn layout(&self) -> &Map {
         &self.layout
+    }
+
+    pub(super) fn heaps(&self) -> &Heaps {
+        &self.heaps
     }
 
     /// How many ranks there is room for: those that the job began with, and those that are spawned.

@@ -1,8 +1,8 @@
 //! Memory without a name that several processes map (memfd_create(2), fcntl seals, fallocate(2), mmap(2)).
 use super::last_error;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A new memfd of `len` bytes, all holes, sealed against changes of its size and of its seals. Close-on-exec is set.
 pub(crate) fn memfd(name: &core::ffi::CStr, len: u64) -> io::Result<OwnedFd> {
@@ -25,6 +25,19 @@ pub(crate) fn memfd(name: &core::ffi::CStr, len: u64) -> io::Result<OwnedFd> {
             ) < 0
     };
     if failed { Err(last_error()) } else { Ok(fd) }
+}
+
+/// Bytes that a file of this process may have (getrlimit(2), RLIMIT_FSIZE).
+pub(crate) fn longest_file() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for writes for the length of the call.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
 }
 
 /// The length of the file behind `fd`.
@@ -54,6 +67,13 @@ pub(crate) fn map_shared(fd: &OwnedFd, len: usize) -> io::Result<MmapRaw> {
     MmapOptions::new().len(len).map_raw(fd.as_raw_fd())
 }
 
+/// Maps `len` bytes at `offset` of `fd`, shared, for reading and writing.
+pub(crate) fn map_part(fd: BorrowedFd<'_>, offset: usize, len: usize) -> io::Result<MmapRaw> {
+    let mut options = MmapOptions::new();
+    options.offset(offset as u64).len(len);
+    options.map_raw(fd.as_raw_fd())
+}
+
 /// Maps `len` zero bytes of the process's own, without taking memory for them yet.
 pub(crate) fn map_private(len: usize) -> io::Result<MmapRaw> {
     let mut options = MmapOptions::new();
@@ -70,13 +90,56 @@ pub(crate) fn populate(map: &MmapRaw, offset: usize, len: usize) -> io::Result<(
     map.advise_range(Advice::PopulateWrite, offset, len)
 }
 
+/// Says whether a range belongs into core dumps. A wish only.
+pub(crate) fn dump(map: &MmapRaw, offset: usize, len: usize, wanted: bool) {
+    let advice = if wanted {
+        Advice::DoDump
+    } else {
+        Advice::DontDump
+    };
+    // Miri has no such call.
+    if !cfg!(miri) {
+        let _ = map.advise_range(advice, offset, len);
+    }
+}
+
 /// Takes memory for `len` bytes at `offset` of `fd` now, so that touching them later cannot fail.
-pub(crate) fn allocate(fd: &OwnedFd, offset: u64, len: u64) -> io::Result<()> {
+pub(crate) fn allocate(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    fallocate(fd.as_fd(), 0, offset, len)
+}
+
+/// Gives the memory of `len` bytes at `offset` of `fd` back to the system. Whoever has them mapped reads zeroes then.
+pub(crate) fn give_back(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    fallocate(fd, punch, offset, len)
+}
+
+/// Gives the memory of a range of a private mapping back to the system. A wish only; what the range holds afterwards is not said.
+pub(crate) fn give_back_private(map: &MmapRaw, offset: usize, len: usize) {
+    // Miri has no such call.
+    if !cfg!(miri) {
+        // SAFETY: nobody relies on what the range holds: that is what this function says of it.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+    }
+}
+
+/// Bytes of memory that the file behind `fd` has.
+#[cfg(test)]
+pub(crate) fn blocks(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: an all-zero `stat` is a valid value of that plain C struct.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is valid for writes for the length of the call.
+    if unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) } < 0 {
+        return Err(last_error());
+    }
+    Ok(stat.st_blocks as u64 * 512)
+}
+
+fn fallocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, len: u64) -> io::Result<()> {
+    let (offset, len) = (offset as libc::off_t, len as libc::off_t);
     loop {
-        // SAFETY: a plain system call on a descriptor that we own.
-        if unsafe { libc::fallocate(fd.as_raw_fd(), 0, offset as libc::off_t, len as libc::off_t) }
-            == 0
-        {
+        // SAFETY: a plain system call on a descriptor that is open.
+        if unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset, len) } == 0 {
             return Ok(());
         }
         let error = last_error();

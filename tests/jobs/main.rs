@@ -14,6 +14,7 @@ mod objects;
 mod parts;
 mod ranks;
 mod rests;
+mod shared;
 mod sockets;
 mod spawn;
 mod spawn_ends;
@@ -33,6 +34,7 @@ fn main() {
         exchange::tests(),
         ranks::tests(),
         rests::tests(),
+        shared::tests(),
         sockets::tests(),
         spawn::tests(),
         spawn_ends::tests(),

@@ -125,6 +125,10 @@ pub fn play() {
             crate::traffic::serve_oneself();
             0
         }
+        "shared" => {
+            crate::shared::shared();
+            0
+        }
         other => panic!("there is no part {other}"),
     };
     std::process::exit(code)
@@ -153,6 +157,7 @@ fn launcher() -> i32 {
     for (name, resource, limit) in [
         ("few-descriptors", libc::RLIMIT_NOFILE, 120),
         ("small-files", libc::RLIMIT_FSIZE, 1 << 20),
+        ("files-without-heaps", libc::RLIMIT_FSIZE, 6 << 30),
     ] {
         if option(name) {
             let limit = libc::rlimit {

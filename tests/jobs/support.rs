@@ -50,11 +50,25 @@ impl Mark {
 
     /// A job of this executable in a part, with the mark; its output is captured.
     pub fn part(&self, ranks: usize, part: &str, args: &[&str]) -> Job {
+        self.part_with(ranks, part, args, &[])
+    }
+
+    /// The same, with these variables too.
+    pub fn part_with(
+        &self,
+        ranks: usize,
+        part: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Job {
         let me = std::env::current_exe().unwrap();
-        let program = Program::new(me, ranks)
+        let mut program = Program::new(me, ranks)
             .args(args.iter().copied())
             .env(PART, part)
             .env(MARK, &self.0);
+        for (name, value) in variables {
+            program = program.env(name, value);
+        }
         Job::new()
             .program(program)
             .timeout(HANGS)
