@@ -1,6 +1,7 @@
 //! Every call to the operating system, each behind a safe, typed wrapper.
 //! Nothing here knows of ranks, messages or jobs.
 
+pub(crate) mod clock;
 pub(crate) mod cma;
 pub(crate) mod cpu;
 pub(crate) mod fd;
