@@ -4,6 +4,9 @@ use crate::transport::shm::SlotHead;
 
 /// Bytes of a frame's head.
 pub(crate) const HEAD: usize = 32;
+/// The one byte that stands for the head of the `EAGER` frame before, where the next one has the same: a window of 64 messages of 8 bytes fits one packet then,
+/// see the README.
+pub(crate) const AGAIN: u8 = 8;
 /// The longest message that travels as one frame: see the README.
 pub(crate) const EAGER_MAX: usize = 512 * 1024;
 /// The most payload of one `DATA` frame: what other messages of the pair may have to wait for, 0.4 ms on the fastest path measured.

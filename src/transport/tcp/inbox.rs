@@ -1,6 +1,6 @@
 //! From a stream of bytes to frames. It keeps no payload: bodies go where the sink wants them.
 #![forbid(unsafe_code)]
-use super::frame::{Broken, Frame, HEAD};
+use super::frame::{AGAIN, Broken, Frame, HEAD, Kind};
 
 /// What takes frames.
 pub(crate) trait Sink {
@@ -20,6 +20,8 @@ pub(crate) struct Inbox {
     have: usize,
     /// Bytes of the current body still to come.
     left: usize,
+    /// The last `EAGER` frame.
+    eager: Option<Frame>,
 }
 
 impl Inbox {
@@ -33,15 +35,25 @@ impl Inbox {
                 bytes = &bytes[n..];
                 continue;
             }
-            let n = (HEAD - self.have).min(bytes.len());
-            self.head[self.have..self.have + n].copy_from_slice(&bytes[..n]);
-            self.have += n;
-            bytes = &bytes[n..];
-            if self.have < HEAD {
-                break;
-            }
-            self.have = 0;
-            let frame = Frame::decode(&self.head)?;
+            let frame = if self.have == 0 && bytes[0] == AGAIN {
+                bytes = &bytes[1..];
+                self.eager
+                    .ok_or_else(|| Broken("a repeated head before any other".into()))?
+            } else {
+                let n = (HEAD - self.have).min(bytes.len());
+                self.head[self.have..self.have + n].copy_from_slice(&bytes[..n]);
+                self.have += n;
+                bytes = &bytes[n..];
+                if self.have < HEAD {
+                    break;
+                }
+                self.have = 0;
+                let frame = Frame::decode(&self.head)?;
+                if frame.kind == Kind::Eager {
+                    self.eager = Some(frame);
+                }
+                frame
+            };
             if frame.len <= bytes.len() {
                 sink.whole(&frame, &bytes[..frame.len])?;
                 bytes = &bytes[frame.len..];
@@ -131,9 +143,40 @@ pub(super) mod tests {
         }
 
         #[test]
+        fn repeated_heads_are_the_last_eager_one(count in 1_usize..9, len in 0_usize..50, cut in 1_usize..60) {
+            let mut stream = Vec::new();
+            for (kind, tag) in [(Kind::Eager, 1), (Kind::Eager, 2), (Kind::Credit, 3)] {
+                let first = Frame { kind, len: if kind == Kind::Credit { 0 } else { len }, ..frame(0, tag) };
+                stream.extend(first.encode());
+                stream.extend(vec![0; first.len]);
+            }
+            for again in 0..count {
+                stream.push(AGAIN);
+                stream.extend(vec![again as u8; len]);
+            }
+            let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
+            for part in stream.chunks(cut) {
+                inbox.take(part, &mut kept).expect("good frames");
+            }
+            let again: Vec<_> = (0..count).map(|again| (frame(len, 2), vec![again as u8; len])).collect();
+            prop_assert_eq!(&kept.0[3..], &again[..]);
+        }
+
+        #[test]
         fn any_bytes_are_frames_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
             let _ = inbox.take(&bytes, &mut kept);
         }
+    }
+
+    #[test]
+    fn a_repeated_head_needs_one() {
+        let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
+        let goodbye = Frame {
+            kind: Kind::Goodbye,
+            ..frame(0, 0)
+        };
+        assert!(inbox.take(&goodbye.encode(), &mut kept).is_ok());
+        assert!(inbox.take(&[AGAIN], &mut kept).is_err());
     }
 }
