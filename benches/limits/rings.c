@@ -47,19 +47,20 @@ static double stream(size_t n, size_t shape, int times) {
         if (!side) send(0, n, shape); else receive(0, n, shape);
     return (now() - start) / times;
 }
-// Each side copies, in turn, what the other published and nobody writes any more.
-static double shared(size_t n, size_t unused, int times) {
-    (void)unused;
+// Each side copies, in turn, what the other published: written in place before, or by nobody any more.
+static double shared(size_t n, size_t rewritten, int times) {
     meet();
     double start = now();
     for (int i = 0; i < times; i++) {
         turn++;
         if (!side) {
+            if (rewritten) memset(ring[side], (int)turn | 1, n);
             atomic_store_explicit(words, turn, memory_order_release);
             while (atomic_load_explicit(words + 64, memory_order_acquire) != turn) {}
         } else
             while (atomic_load_explicit(words, memory_order_acquire) != turn) {}
         memcpy(mine, ring[!side], n);
+        if (side && rewritten) memset(ring[side], (int)turn | 1, n);
         if (side) atomic_store_explicit(words + 64, turn, memory_order_release);
     }
     return (now() - start) / times / 2;
@@ -83,8 +84,10 @@ int main(void) {
     figure("P(1048576)", latency, 1 << 20, SHAPE(32768, 1 << 20), 4);
     figure("P(1048576)-stream", stream, 1 << 20, SHAPE(32768, 1 << 20), 8);
     figure("C(65536)", shared, 65536, 0, 128);
+    figure("C(65536)-rewritten", shared, 65536, 1, 128);
     figure("M(65536)", alone, 65536, 0, 128);
     figure("C(1048576)", shared, 1 << 20, 0, 8);
+    figure("C(1048576)-rewritten", shared, 1 << 20, 1, 8);
     figure("M(1048576)", alone, 1 << 20, 0, 8);
     return leave();
 }

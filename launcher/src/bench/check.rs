@@ -68,6 +68,7 @@ fn compare(programs: &[PathBuf]) -> i32 {
         sizes: Vec::new(),
         iters: None,
         rewrite: false,
+        shared: false,
         explain: false,
         transport: "shm".into(),
         json: false,
@@ -188,7 +189,10 @@ pub fn print_own(probe: &mut Probe, print: bool) {
         }
         for n in [65536, 1 << 20] {
             figure(&format!("C({n})"), &mut |probe| {
-                probe.shared_copy(n, (1 << 23) / n)
+                probe.shared_copy(n, false, (1 << 23) / n)
+            });
+            figure(&format!("C({n})-rewritten"), &mut |probe| {
+                probe.shared_copy(n, true, (1 << 23) / n)
             });
             figure(&format!("M({n})"), &mut |probe| {
                 probe.copy(n, (1 << 23) / n)

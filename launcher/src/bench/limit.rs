@@ -1,6 +1,6 @@
 //! Which limit stands beside which row: the least that two cores and their memory need for the same movement of bytes.
 use super::op::Op;
-use super::probe::{Probe, Shape};
+use super::probe::{Probe, SOURCE, Shape};
 use super::wire::Wire;
 
 /// Messages below this travel in slots with a flag; from here on through a ring, in chunks.
@@ -22,6 +22,8 @@ pub enum Movement {
     Message(usize),
     /// One message of a stream: S0, S(n), streaming P(n).
     Stream(usize),
+    /// So many bytes that the other side copies straight out of where they were written: C(n). Where `rewritten` the writing counts.
+    InPlace { bytes: usize, rewritten: bool },
     /// Ranks that outnumber the cores: each runs once (Y0 a hand-over), and these bytes are copied by all cores together.
     Turns {
         turns: usize,
@@ -30,8 +32,16 @@ pub enum Movement {
     },
 }
 
-/// The limit of one operation on `bytes` bytes among `ranks` ranks on `cores` cores.
-pub fn limit(op: Op, bytes: usize, ranks: usize, cores: usize, rewrite: bool) -> Limit {
+/// The limit of one operation on `bytes` bytes, written before each if `rewrite`, among `ranks` ranks on `cores` cores. `shared`: out of buffers that
+/// others read where they lie.
+pub fn limit(
+    op: Op,
+    bytes: usize,
+    ranks: usize,
+    cores: usize,
+    rewrite: bool,
+    shared: bool,
+) -> Limit {
     use Movement::{Message, Stream, Turns};
     let rounds = ranks.next_power_of_two().trailing_zeros() as f64;
     let others = (ranks - 1) as f64;
@@ -73,7 +83,20 @@ pub fn limit(op: Op, bytes: usize, ranks: usize, cores: usize, rewrite: bool) ->
     } else {
         1.0 / op.per_step()
     };
-    let written = if rewrite && bytes > 0 { share } else { 0.0 };
+    let mut written = if rewrite && bytes > 0 { share } else { 0.0 };
+    let movement = match movement {
+        Message(n) | Stream(n) if shared && n >= RINGED => {
+            let rewritten = written == 1.0;
+            if rewritten {
+                written = 0.0;
+            }
+            Movement::InPlace {
+                bytes: n,
+                rewritten,
+            }
+        }
+        other => other,
+    };
     Limit {
         movement,
         times,
@@ -130,6 +153,8 @@ impl Limit {
             Movement::Stream(n) => wire.stream(n, (bytes / n.max(1)).clamp(8, 20_000)),
             // Ranks that outnumber the cores have none: a raw connection says nothing of their turns.
             Movement::Turns { .. } => 0.0,
+            // Sockets know no such memory.
+            Movement::InPlace { bytes: n, .. } => wire.latency(n, (bytes / n.max(1)).clamp(2, 200)),
         }
     }
 
@@ -144,6 +169,11 @@ impl Limit {
             Movement::Stream(n) => {
                 ring_time(probe, n, self.shape, false, ((16 << 20) / n).clamp(2, 500))
             }
+            Movement::InPlace { bytes, rewritten } => {
+                let each = bytes.min(SOURCE);
+                let time = probe.shared_copy(each, rewritten, ((4 << 20) / each).clamp(2, 200));
+                time * bytes as f64 / each as f64
+            }
             Movement::Turns {
                 turns,
                 bytes,
@@ -156,7 +186,9 @@ impl Limit {
             }
         };
         let written = match self.movement {
-            Movement::Message(n) | Movement::Stream(n) if self.written > 0.0 => {
+            Movement::Message(n) | Movement::Stream(n) | Movement::InPlace { bytes: n, .. }
+                if self.written > 0.0 =>
+            {
                 probe.fill(n, ((1 << 20) / n.max(1)).clamp(2, 500))
             }
             _ => 0.0,

@@ -38,6 +38,9 @@ pub struct Args {
     /// Write the send buffer before each iteration: a buffer that never changes flatters shared memory.
     #[arg(long)]
     rewrite: bool,
+    /// Send from buffers that the other ranks of the host read where they lie (`tercio::datatype::SharedBuffer`).
+    #[arg(long)]
+    shared: bool,
     /// Through memory, through sockets beside a raw connection of the same two processes, or through the system's MPI (mpi: between hosts;
     /// mpi:all: inside of a host too) beside the same MPI alone.
     #[arg(long, value_name = "shm|tcp|mpi|mpi:all", value_parser = ["shm", "tcp", "mpi", "mpi:all"], default_value = "shm")]
@@ -110,6 +113,13 @@ pub fn main(args: Args) -> i32 {
         eprintln!(
             "tercio: bench {} --explain: the way of a message is told, and this is not about messages; use it with latency, bandwidth, \
              bibandwidth or rate",
+            args.op_name()
+        );
+        return 125;
+    }
+    if args.shared && (args.way() != report::Way::Memory || args.spreads()) {
+        eprintln!(
+            "tercio: bench {} --shared: such buffers are read inside of one host, through memory; leave out --transport and the hosts",
             args.op_name()
         );
         return 125;
@@ -267,6 +277,7 @@ impl Args {
         }
         for (given, word) in [
             (self.rewrite, "--rewrite"),
+            (self.shared, "--shared"),
             (self.explain, "--explain"),
             (self.json, "--json"),
             (self.check_limits, "--check-limits"),

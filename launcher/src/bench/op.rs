@@ -1,5 +1,7 @@
 //! The operations, as the OSU micro-benchmarks define their loops, through the typed public interface alone.
+use std::ops::{Deref, DerefMut};
 use tercio::collective::SystemOperation;
+use tercio::datatype::SharedBuffer;
 use tercio::request::{WaitGuard, scope};
 use tercio::topology::SimpleCommunicator;
 use tercio::traits::*;
@@ -84,6 +86,40 @@ const WINDOW_BYTES: usize = 4 << 20;
 const DATA: i32 = 1;
 const ANSWER: i32 = 2;
 
+/// What is sent from: memory like all other, or such as the other ranks of the host read where it lies.
+enum Memory<T> {
+    Ordinary(Vec<T>),
+    Shared(SharedBuffer<T>),
+}
+
+impl<T: Equivalence + Copy> Memory<T> {
+    fn new(world: &SimpleCommunicator, len: usize, value: T, shared: bool) -> Memory<T> {
+        match shared {
+            true => Memory::Shared(SharedBuffer::filled(world, len, value)),
+            false => Memory::Ordinary(vec![value; len]),
+        }
+    }
+}
+
+impl<T> Deref for Memory<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match self {
+            Memory::Ordinary(values) => values,
+            Memory::Shared(values) => values,
+        }
+    }
+}
+
+impl<T> DerefMut for Memory<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Memory::Ordinary(values) => values,
+            Memory::Shared(values) => values,
+        }
+    }
+}
+
 /// One row's loop and its buffers on one rank.
 pub struct Work<'w> {
     world: &'w SimpleCommunicator,
@@ -91,14 +127,20 @@ pub struct Work<'w> {
     bytes: usize,
     rewrite: bool,
     round: u8,
-    send: Vec<u8>,
+    send: Memory<u8>,
     receive: Vec<u8>,
-    terms: Vec<f64>,
+    terms: Memory<f64>,
     sums: Vec<f64>,
 }
 
 impl<'w> Work<'w> {
-    pub fn new(world: &'w SimpleCommunicator, op: Op, bytes: usize, rewrite: bool) -> Work<'w> {
+    pub fn new(
+        world: &'w SimpleCommunicator,
+        op: Op,
+        bytes: usize,
+        rewrite: bool,
+        shared: bool,
+    ) -> Work<'w> {
         let ranks = world.size() as usize;
         let (send, receive, doubles) = match op {
             Op::Bandwidth | Op::Bibandwidth | Op::Rate => (bytes, bytes * at_once(bytes), 0),
@@ -108,16 +150,15 @@ impl<'w> Work<'w> {
             Op::Alltoall => (bytes * ranks, bytes * ranks, 0),
             _ => (bytes, bytes, 0),
         };
-        let (send, receive) = (vec![1; send], vec![0; receive]);
         Work {
             world,
             op,
             bytes,
             rewrite,
             round: 0,
-            send,
-            receive,
-            terms: vec![1.0; doubles],
+            send: Memory::new(world, send, 1, shared),
+            receive: vec![0; receive],
+            terms: Memory::new(world, doubles, 1.0, shared),
             sums: vec![0.0; doubles],
         }
     }

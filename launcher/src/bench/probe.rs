@@ -13,11 +13,14 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// The largest ring, which is also the largest source that the other side copies from.
+/// The largest ring.
 pub const RING: usize = 1 << 20;
-/// Offsets in the mapping: a page of words, each on lines of its own, then one ring for each direction.
+/// The largest source that the other side copies from.
+pub const SOURCE: usize = 4 << 20;
+/// Offsets in the mapping: a page of words, each on lines of its own, then one ring for each direction, then one source for each.
 const WORDS: usize = 4096;
-const SIZE: usize = WORDS + 2 * RING;
+const SOURCES: usize = WORDS + 2 * RING;
+const SIZE: usize = SOURCES + 2 * SOURCE;
 const TOLD: usize = 0;
 const TURN: [usize; 2] = [256, 384];
 const HEAD: [usize; 2] = [512, 1024];
@@ -299,27 +302,36 @@ impl Probe {
         }
     }
 
-    /// C(n): half the round trip when each side copies straight out of shared memory that nobody writes, in ns.
-    pub fn shared_copy(&mut self, n: usize, round_trips: usize) -> f64 {
-        let n = n.min(RING);
+    /// C(n): half the round trip when each side copies straight out of shared memory, in ns. `rewritten`: the other has written it in place
+    /// before; else nobody writes it.
+    pub fn shared_copy(&mut self, n: usize, rewritten: bool, round_trips: usize) -> f64 {
+        assert!(n <= SOURCE);
         let private = self.private(n);
         let turns = [TURN[0], TURN[1]].map(|turn| self.word(turn) as *const AtomicU64);
-        // SAFETY: these words and the other direction's ring live in the mapping; nobody writes the ring during this probe.
+        // SAFETY: these words and both sources live in the mapping; a side writes its own between the other's turns, of which the words tell.
         unsafe {
-            let source = self.base.add(WORDS + (1 - self.side) * RING);
+            let [own, other] =
+                [self.side, 1 - self.side].map(|side| self.base.add(SOURCES + side * SOURCE));
             let mut turn = (*turns[0]).load(Acquire);
+            let write = |turn: u64| {
+                if rewritten {
+                    ptr::write_bytes(std::hint::black_box(own), turn as u8 | 1, n);
+                }
+            };
             let each = if self.side == 0 {
                 self.time(round_trips, || {
                     turn += 1;
+                    write(turn);
                     (*turns[0]).store(turn, Release);
                     while (*turns[1]).load(Acquire) != turn {}
-                    ptr::copy_nonoverlapping(source, private, n);
+                    ptr::copy_nonoverlapping(other, private, n);
                 })
             } else {
                 self.time(round_trips, || {
                     turn += 1;
                     while (*turns[0]).load(Acquire) != turn {}
-                    ptr::copy_nonoverlapping(source, private, n);
+                    ptr::copy_nonoverlapping(other, private, n);
+                    write(turn);
                     (*turns[1]).store(turn, Release);
                 })
             };

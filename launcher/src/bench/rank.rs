@@ -63,7 +63,7 @@ pub fn main(args: &Args, cores: usize) -> i32 {
             world: &world,
             op,
             bytes,
-            limit: limit(op, bytes, ranks, cores, args.rewrite),
+            limit: limit(op, bytes, ranks, cores, args.rewrite, args.shared),
             two_cores,
         }
         .row(probe.as_mut(), wire.as_mut(), args);
@@ -154,7 +154,7 @@ impl Measurement<'_> {
         mut wire: Option<&mut Wire>,
         args: &Args,
     ) -> Row {
-        let mut work = Work::new(self.world, self.op, self.bytes, args.rewrite);
+        let mut work = Work::new(self.world, self.op, self.bytes, args.rewrite, args.shared);
         let steps = self.steps(&mut work, args.iters);
         if let (None, Some(wire)) = (probe.as_deref_mut(), wire.as_deref_mut()) {
             self.limit.choose_bound(wire);
