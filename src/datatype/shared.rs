@@ -9,9 +9,9 @@ use core::ops::{Deref, DerefMut};
 ///
 /// It is a buffer like a `Vec` of the same length, for every call that takes one, and so is each slice of it:
 ///
-/// * a message of more than 8 KiB to a rank of this host is copied straight out of it into the receiver's memory. Ordinary memory is copied twice, though by two
-///   cores at a time. So such a send is over when its receiver has taken the message, never before: two ranks that both begin by a blocking send to
-///   each other wait for ever, as they would with any longer message;
+/// * a message of more than 8 KiB to a rank of this host is copied straight out of it into the receiver's memory, wherever that is faster. Ordinary memory is copied twice,
+///   though by two cores at a time, which is faster for up to a few 100 KiB that the sender wrote just before: both ways are measured while the program runs. A send may be over
+///   only when its receiver has taken the message: two ranks that both begin by a blocking send to each other wait for ever, as they would with any longer message;
 /// * everywhere else (short messages, collectives, other hosts, `--transport tcp` and `mpi:all`) it is memory like all other.
 ///
 /// Ranks need not agree: some may have shared buffers, some not.

@@ -1,4 +1,5 @@
 //! Long payloads: through staging streams, both cores copying at once, or straight out of the sender's memory: its heap, or any by a system call.
+use super::in_place::{InPlace, Taken};
 use super::protocol::FLAG_SINGLE_COPY;
 use super::receiving;
 use super::requests::{RecvPhase, SendPhase};
@@ -66,29 +67,40 @@ impl State {
             .place_in_heap(self.places.local(), ptr, span.len())
     }
 
-    /// Copies the payload out of the sender's heap, and completes the receive. `false`: the heap cannot be mapped here. The caller has checked the
-    /// place and the length.
-    pub(super) fn copy_from_heap(
+    /// What is known of reading in the heap of `peer`, and of its reading in this one.
+    pub(super) fn in_place(&mut self, peer: usize) -> &mut InPlace {
+        self.links[peer].in_place.get_or_insert_default()
+    }
+
+    /// Copies the payload out of the sender's heap and completes the receive, if that is the better way. The caller has checked the place and the length.
+    pub(super) fn take_from_heap(
         &mut self,
         id: RequestId,
         envelope: &Envelope,
         from: usize,
         at: usize,
-    ) -> bool {
-        let Some(receive) = self.requests.receive(id) else {
-            return true;
-        };
+    ) -> Taken {
         let len = envelope.bytes as usize;
+        let taken = self.in_place(from).take(len);
+        let began = Instant::now();
+        let Some(receive) = self.requests.receive(id) else {
+            return Taken::InPlace;
+        };
+        if taken != Taken::InPlace {
+            receive.asked = Some((began, taken));
+            return taken;
+        }
         let Some(ptr) = self.segment.in_heap(self.places.index(from), at, len) else {
-            return false;
+            return Taken::Streamed;
         };
         // SAFETY: the length fits the span (the caller checked), which is lent until the request is complete; the bytes are in the heap of another rank, so
         // that they do not overlap it.
         unsafe { receive.span.unpack(0, len, ptr) };
         let site = receive.site;
         let result = receiving::finished(&receive.span, envelope).map_err(|e| e.at(site));
+        self.in_place(from).took(len, taken, began.elapsed());
         self.requests.complete(id, result);
-        true
+        Taken::InPlace
     }
 
     /// The address to offer for a single copy, where that way is to be taken or tried.
@@ -307,7 +319,11 @@ impl State {
                 Some(error) => Err(error),
                 None => receiving::finished(&receive.span, &envelope),
             };
+            let asked = receive.asked;
             self.requests.complete(id, result.map_err(|e| e.at(site)));
+            if let Some((since, taken)) = asked {
+                self.in_place(from).took(total, taken, since.elapsed());
+            }
             if let Some(since) = since {
                 // Only a message that came in one go says what staging takes; others waited for their sender.
                 self.single_copy.streamed(from, total, since.elapsed());

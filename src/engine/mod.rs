@@ -14,6 +14,7 @@ mod explain;
 mod fifo;
 mod guarded;
 mod hot;
+mod in_place;
 mod large;
 mod limit;
 mod matching;
@@ -479,6 +480,7 @@ fn receive_of(comm: &Comm, from: Peer, tag: Option<i32>, span: RecvSpan, site: S
         senders,
         collective: None,
         refused: None,
+        asked: None,
     }
 }
 

@@ -149,6 +149,7 @@ impl Engine {
             senders: Senders::One(unexpected.from),
             collective: None,
             refused: None,
+            asked: None,
         };
         let request = state.requests.add(Request::Receive(Box::new(receive)));
         state.deliver(request, *unexpected)?;

@@ -20,8 +20,9 @@ const FLAG_READABLE: u8 = 4;
 pub(super) const FLAG_SINGLE_COPY: u8 = 8;
 /// On an offer over the system's MPI: the payload follows at once, by the number in the sender's place.
 pub(super) const FLAG_FOLLOWS: u8 = 16;
-/// The payload lies in the sender's heap, which every rank of the host can map.
-const FLAG_HEAP: u8 = 32;
+/// The payload lies in the sender's heap, which every rank of the host can map; or, on `CTS`: the next ones that do should come
+/// through streams.
+pub(super) const FLAG_HEAP: u8 = 32;
 
 /// What an eager message costs of the credit, at least: what the receiver needs to hold it.
 pub(super) const EAGER_COST: u64 = shm::SMALL as u64;

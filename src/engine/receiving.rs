@@ -1,4 +1,5 @@
 //! Receives: what an arrival does, how payloads reach the user's memory, what is checked on the way.
+use super::in_place::Taken;
 use super::matching::{Payload, Unexpected};
 use super::protocol::{self, CTS, EAGER_COST, Offer, Source};
 use super::requests::{Receive, RecvPhase};
@@ -141,21 +142,26 @@ impl State {
                 let flags = self.wish_flags(from);
                 self.push_done(from, offer.send, flags)?;
             }
-            Source::Heap(at) if self.copy_from_heap(id, &envelope, from, at as usize) => {
-                self.push_done(from, offer.send, 0)?;
-            }
-            Source::Held | Source::Address(_) | Source::Heap(_) => {
-                if let Some(receive) = self.requests.receive(id) {
-                    receive.phase = RecvPhase::Awaiting;
+            Source::Heap(at) => {
+                let taken = self.take_from_heap(id, &envelope, from, at as usize);
+                match taken {
+                    Taken::InPlace => self.push_done(from, offer.send, 0)?,
+                    Taken::Once => self.ask_for(id, from, offer.send, 0)?,
+                    Taken::Streamed => self.ask_for(id, from, offer.send, protocol::FLAG_HEAP)?,
                 }
-                self.push_control(
-                    from,
-                    protocol::addressed(CTS, 0, offer.send),
-                    protocol::id_body(id),
-                )?;
             }
+            Source::Held | Source::Address(_) => self.ask_for(id, from, offer.send, 0)?,
         }
         Ok(())
+    }
+
+    /// `CTS`: the receive waits for its payload.
+    fn ask_for(&mut self, id: RequestId, from: usize, send: RequestId, flags: u8) -> Result<()> {
+        if let Some(receive) = self.requests.receive(id) {
+            receive.phase = RecvPhase::Awaiting;
+        }
+        let head = protocol::addressed(CTS, flags, send);
+        self.push_control(from, head, protocol::id_body(id))
     }
 
     /// The payload of a small message that was offered.

@@ -1,10 +1,12 @@
 //! Requests: objects with a state, found by index and generation.
+use super::in_place::Taken;
 use super::run::Run;
 use super::{Peer, RecvSpan, RequestId, SendMode, SendSpan};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Signature, Site, Status, TypeCode};
 use crate::transport::shm::{Passage, StreamRx};
 use core::mem::MaybeUninit;
+use std::time::Instant;
 
 /// How far a send has come.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(super) struct Receive {
     pub(super) collective: Option<Signature>,
     /// Why the payload that is coming will not be delivered.
     pub(super) refused: Option<Error>,
+    /// When a payload that could have been read in its sender's heap was asked for through a stream instead.
+    pub(super) asked: Option<(Instant, Taken)>,
 }
 
 impl Receive {
@@ -119,6 +123,7 @@ impl Plain {
             senders: Senders::One(self.world as usize),
             collective: None,
             refused: None,
+            asked: None,
         }
     }
 }

@@ -210,6 +210,7 @@ impl State {
                 senders: Senders::One(world),
                 collective: Some(signature),
                 refused: None,
+                asked: None,
             };
             Some(self.start_receive(receive)?)
         };

@@ -147,7 +147,9 @@ impl State {
     /// Where the receiver is to find the payload of a long message.
     fn source_of_long(&mut self, to: usize, span: &SendSpan, mode: SendMode) -> Result<Source> {
         if let Some(at) = self.in_own_heap(span) {
-            return Ok(Source::Heap(at as u64));
+            if self.in_place(to).offers(span.len()) {
+                return Ok(Source::Heap(at as u64));
+            }
         }
         if let Some(address) = self.offers_address(to, span) {
             return Ok(Source::Address(address));
@@ -166,16 +168,20 @@ impl State {
         &mut self,
         from: usize,
         id: RequestId,
+        flags: u8,
         receive: RequestId,
     ) -> Result<()> {
-        let small = match self.requests.send(id) {
+        let len = match self.requests.send(id) {
             Some(send) if send.to == from && matches!(send.phase, SendPhase::Offered) => {
                 send.phase = SendPhase::Granted(receive);
-                send.span.len() <= EAGER_MAX
+                send.span.len()
             }
             _ => return Err(corrupt(from, "an answer to a send that is not under way")),
         };
-        if !small {
+        if len > EAGER_MAX {
+            if flags & protocol::FLAG_HEAP != 0 {
+                self.in_place(from).refused(len);
+            }
             self.granted.push_back(id);
             self.pump_sends()?;
             return Ok(());

@@ -1,5 +1,6 @@
 //! The engine's state, and progress: emptying lanes, moving what is queued, pumping streams.
 use super::comm::Members;
+use super::in_place::InPlace;
 use super::matching::{Contexts, Payload};
 use super::places::Places;
 use super::protocol::{
@@ -59,6 +60,8 @@ pub(super) struct Link {
     pub(super) remote: Option<Box<Remote>>,
     /// The peer's long ring is mapped here.
     pub(super) has_long: bool,
+    /// Once one of the two has sent the other a long message out of its heap.
+    pub(super) in_place: Option<Box<InPlace>>,
 }
 
 impl Link {
@@ -177,6 +180,7 @@ impl State {
             wish: Default::default(),
             ways: Ways::default(),
             has_long: false,
+            in_place: None,
         });
         State {
             links: links.collect(),
@@ -342,7 +346,7 @@ impl State {
             RTS => self.arrive_offer(from, arrival),
             CTS => {
                 let receive = protocol::id_of(&arrival.body());
-                self.arrive_grant(from, protocol::address_of(head), receive)
+                self.arrive_grant(from, protocol::address_of(head), head.flags, receive)
             }
             DATA => self.arrive_data(from, arrival),
             STREAM => {
