@@ -24,6 +24,9 @@ pub(super) const FLAG_FOLLOWS: u8 = 16;
 /// through streams.
 pub(super) const FLAG_HEAP: u8 = 32;
 
+/// On an offer through a socket: its payload may come before it is granted.
+pub(super) const FLAG_AHEAD: u8 = 32;
+
 /// What an eager message costs of the credit, at least: what the receiver needs to hold it.
 pub(super) const EAGER_COST: u64 = shm::SMALL as u64;
 /// Eager bytes that may lie unmatched at a receiver for each sender. 64 KiB: what the peers allow; a ring of 256 slots is 16 KiB of it.
@@ -42,6 +45,8 @@ pub(super) enum Source {
     Heap(u64),
     /// On its way as messages of the system's MPI, which bear this number. Never in a lane.
     Following(usize),
+    /// Here, or coming through a socket before `GRANT` as well as after it. Never in a lane.
+    Ahead,
 }
 
 /// The body of `RTS`.
@@ -108,7 +113,7 @@ pub(super) fn offer(envelope: &Envelope, offer: &Offer) -> (SlotHead, [u8; CONTR
     put32(&mut body, 8, offer.send.index());
     put32(&mut body, 12, offer.send.generation());
     let (stream, word) = match offer.source {
-        Source::Held | Source::Following(_) => (NO_STREAM, 0),
+        Source::Held | Source::Following(_) | Source::Ahead => (NO_STREAM, 0),
         Source::Stream(passage) => (passage.place(), passage.start),
         Source::Address(address) => {
             head.flags |= FLAG_READABLE;

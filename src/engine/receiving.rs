@@ -127,6 +127,11 @@ impl State {
                 receive.refused = checked.err().map(|error| error.at(site));
                 self.follow(id, from, number, envelope.bytes as usize);
             }
+            Source::Ahead => {
+                // What is unwanted is thrown away as it comes: its sender does not wait for an answer.
+                receive.refused = checked.err().map(|error| error.at(site));
+                self.accept_ahead(id, from, offer.send)?;
+            }
             // A frame of data is never empty.
             Source::Heap(at) if !self.segment.heaps_hold(at, envelope.bytes) => {
                 return Err(corrupt(from, NO_SUCH_PLACE));

@@ -192,6 +192,23 @@ pub(crate) fn round_trip(fd: BorrowedFd<'_>) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes)).filter(|&time| time < u32::MAX)
 }
 
+/// Bytes that the kernel would now keep of what comes on a connection (SO_RCVBUF, socket(7)): it lets them become more where a path holds more.
+pub(crate) fn kept(fd: BorrowedFd<'_>) -> usize {
+    let mut bytes: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: SO_RCVBUF is an int.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw mut bytes).cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 { 0 } else { bytes.max(0) as usize }
+}
+
 /// Gives a connection room for so many bytes that were sent and not acknowledged (SO_SNDBUF, socket(7)); `None`: as many as the kernel finds right.
 /// Nothing changes where there is no way back to that: Linux before 5.15.
 pub(crate) fn set_room(fd: BorrowedFd<'_>, bytes: Option<usize>) {

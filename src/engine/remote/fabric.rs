@@ -11,6 +11,7 @@ use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
 use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part};
 use crate::transport::shm::{CONTROL, SMALL, SlotHead};
+use crate::transport::tcp::credit::Given;
 use crate::transport::tcp::frame::{Frame, Kind, OFFER};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -114,6 +115,8 @@ impl State {
         for link in &mut self.links {
             if let Some(remote) = &mut link.remote {
                 remote.promises_goodbye = true;
+                remote.given = Given::new(CREDIT);
+                remote.allowed = CREDIT;
             }
         }
         self.mpi = Some(mpi);
@@ -131,7 +134,7 @@ impl State {
             return false;
         };
         let link = &mut self.links[to];
-        if link.remote.is_none() || link.charged + EAGER_COST - link.matched > CREDIT {
+        if link.remote.as_ref().is_none_or(|remote| link.charged + EAGER_COST > remote.allowed) {
             return false;
         }
         // SAFETY: the span's bytes are there, and lent for the length of the call.
@@ -164,7 +167,7 @@ impl State {
         let link = &mut self.links[to];
         if mode != SendMode::Synchronous
             && len <= EAGER
-            && link.charged + cost - link.matched <= CREDIT
+            && link.remote.as_ref().is_some_and(|remote| link.charged + cost <= remote.allowed)
         {
             link.charged += cost;
             // What is small is copied, so that its send is over at once.

@@ -1,7 +1,7 @@
 //! What comes from ranks that are reached through sockets: matched when its head is there, and read straight to where it belongs.
 use super::super::RequestId;
 use super::super::matching::Payload;
-use super::super::protocol::{EAGER_COST, FLAG_FOLLOWS, FLAG_READY, FLAG_SYNC, Offer, Source};
+use super::super::protocol::{EAGER_COST, FLAG_AHEAD, FLAG_FOLLOWS, FLAG_READY, FLAG_SYNC, Offer, Source};
 use super::super::receiving::{finished, self_checked, status_of};
 use super::super::requests::RecvPhase;
 use super::super::state::{State, corrupt};
@@ -32,7 +32,9 @@ pub(super) enum Incoming {
         end: usize,
     },
     /// For a message that no receive has asked for when it began.
-    Kept { number: usize },
+    Whole { number: usize },
+    /// For a message whose payload goes ahead, and which no receive has asked for: so many bytes of the frame are still to come.
+    Kept { send: u64, left: usize },
 }
 
 /// An unmatched message, on its way or there.
@@ -176,6 +178,9 @@ impl State {
         if let Some(error) = failed {
             return Err(error);
         }
+        if self.remote(peer).is_some_and(|remote| remote.is_to_be_measured) {
+            self.measure_path(peer);
+        }
         if let Some(end) = ended {
             self.end_line(peer, end)?;
             return Ok(true);
@@ -200,6 +205,14 @@ impl State {
                     }
                     _ => return Err(corrupt(from, "an offer that no sender writes")),
                 };
+                let source = match (source, frame.head.flags & FLAG_AHEAD) {
+                    (source, 0) => source,
+                    (Source::Held, _) if self.mpi.is_none() => {
+                        self.open_ahead(from, send, envelope.bytes)?;
+                        Source::Ahead
+                    }
+                    _ => return Err(corrupt(from, "an offer that no sender writes")),
+                };
                 let offer = Offer {
                     send: RequestId::from_number(send),
                     source,
@@ -212,15 +225,13 @@ impl State {
             Kind::Grant => {
                 self.arrive_remote_grant(from, request, RequestId::from_number(frame.head.code))
             }
-            Kind::Data => {
+            Kind::Data | Kind::Ahead => {
                 self.begin_frame(from, frame)?;
                 self.take_part(from, body)
             }
             Kind::Done => self.arrive_done(from, request, 0),
             Kind::Credit => {
-                let link = &mut self.links[from];
-                // Nonsense harms only the bound on the other's memory.
-                link.matched = link.matched.max(frame.head.code.min(link.charged));
+                self.arrive_credit(from, frame.head.code);
                 Ok(())
             }
             Kind::Goodbye => {
@@ -243,6 +254,7 @@ impl State {
     /// A whole eager message.
     fn take_eager(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {
         let envelope = self.remote_envelope(from, frame, body.len() as u64)?;
+        self.take_credit(from, envelope.bytes.max(EAGER_COST))?;
         if self.fill_plain(from, &envelope, body) {
             self.add_remote_matched(from, envelope.bytes.max(EAGER_COST));
             return Ok(());
@@ -297,6 +309,7 @@ impl State {
     fn begin_frame(&mut self, from: usize, frame: &Frame) -> Result<()> {
         let incoming = match frame.kind {
             Kind::Data => self.begin_data(from, frame)?,
+            Kind::Ahead => self.begin_ahead(from, frame)?,
             Kind::Eager if frame.len > GATHERED => self.begin_eager(from, frame)?,
             _ => Incoming::Gathering(*frame, Vec::with_capacity(frame.len)),
         };
@@ -312,6 +325,7 @@ impl State {
             return Err(corrupt(from, "a frame behind its goodbye"));
         }
         let envelope = self.remote_envelope(from, frame, frame.len as u64)?;
+        self.take_credit(from, envelope.bytes.max(EAGER_COST))?;
         let queues = self.contexts.of(envelope.context);
         let Some(posted) = queues.match_posted(envelope.source as usize, envelope.tag) else {
             let coming = Coming {
@@ -323,7 +337,7 @@ impl State {
             };
             let number = self.keep_coming(coming);
             self.hold(envelope, from, Payload::Coming(number));
-            return Ok(Incoming::Kept { number });
+            return Ok(Incoming::Whole { number });
         };
         self.add_remote_matched(from, envelope.bytes.max(EAGER_COST));
         let (me, segment) = (self.rank, self.segment.clone());
@@ -434,10 +448,15 @@ impl State {
                 // SAFETY: `at` is inside of the lent memory, which is contiguous.
                 Some((unsafe { first.add(at) }, left.min(room - at)))
             }
-            Incoming::Kept { number } => {
+            Incoming::Whole { number } => {
                 let coming = self.net.as_mut()?.coming.get_mut(number)?.as_mut()?;
                 let rest = &mut coming.bytes[coming.got..];
                 Some((rest.as_mut_ptr(), left.min(rest.len())))
+            }
+            Incoming::Kept { send, left: rest } => {
+                let kept = self.remote(from)?.offers.kept(send)?;
+                let room = kept.spare_capacity_mut();
+                Some((room.as_mut_ptr().cast(), left.min(rest).min(room.len())))
             }
             _ => None,
         }
@@ -478,7 +497,7 @@ impl State {
                     self.end_part(id, at);
                 }
             }
-            Incoming::Kept { number } => {
+            Incoming::Whole { number } => {
                 let number = *number;
                 let Some(net) = &mut self.net else {
                     return Ok(());
@@ -496,6 +515,16 @@ impl State {
                     if let Some(id) = claimed {
                         self.hand_over(number, id);
                     }
+                }
+            }
+            Incoming::Kept { send, left } => {
+                *left -= n;
+                if let Some(kept) = remote.offers.kept(*send) {
+                    // SAFETY: the bytes behind the last one were put there: `place_of_body` gave room for them, and nothing else was done to it since.
+                    unsafe { kept.set_len(kept.len() + n) };
+                }
+                if *left == 0 {
+                    remote.incoming = Incoming::Nothing;
                 }
             }
             _ => {}

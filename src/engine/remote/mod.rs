@@ -1,4 +1,6 @@
 //! Ranks that are reached through sockets: connections on demand, and the engine's messages as frames. README.md of the engine has the protocol.
+mod ahead;
+mod credit;
 mod fabric;
 mod gather;
 mod incoming;
@@ -16,6 +18,8 @@ use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Site};
 use crate::sys::net::Epoll;
 use crate::transport::shm::SlotHead;
+use crate::transport::tcp::ahead::{Offers, Sends};
+use crate::transport::tcp::credit::{CREDIT, Given, POOL};
 use crate::transport::tcp::driver::{Event, Listen, Net};
 use crate::transport::tcp::frame::{Frame, Kind};
 use crate::transport::tcp::greeting::Key;
@@ -43,7 +47,6 @@ const LEAST_NAP: Duration = Duration::from_micros(200);
 const MOST_NAP: Duration = Duration::from_millis(20);
 
 /// What this rank is to one that is reached through a socket.
-#[derive(Default)]
 pub(super) struct Remote {
     outbox: Outbox,
     line: Option<Box<Line>>,
@@ -52,9 +55,16 @@ pub(super) struct Remote {
     waiting: VecDeque<RequestId>,
     /// Matched sends whose payload goes out in parts: send, receive, how much has been put into the outbox.
     granted: VecDeque<(RequestId, RequestId, usize)>,
-    /// Eager bytes from there that have been matched, and how many of them the sender has been told.
-    matched: u64,
-    told: u64,
+    /// Sends and offers whose payload may go ahead of its grant.
+    sends: Sends,
+    offers: Offers,
+    /// The credit that it has here, and what it allows this rank to send in all.
+    given: Given,
+    allowed: u64,
+    /// Whether the path is so long that a rendezvous is dear; bytes that the kernel kept of what came, when last looked at; whether to look again.
+    far: bool,
+    kept: usize,
+    is_to_be_measured: bool,
     heard_goodbye: bool,
     /// Whether it says goodbye also where it never sent anything.
     pub(super) promises_goodbye: bool,
@@ -63,6 +73,30 @@ pub(super) struct Remote {
     /// Whether it stands in `Sockets::writing`.
     writes: bool,
     burst: Burst,
+}
+
+impl Default for Remote {
+    fn default() -> Remote {
+        Remote {
+            outbox: Outbox::default(),
+            line: None,
+            incoming: Incoming::default(),
+            waiting: VecDeque::new(),
+            granted: VecDeque::new(),
+            sends: Sends::default(),
+            offers: Offers::default(),
+            given: Given::new(CREDIT),
+            allowed: CREDIT,
+            far: false,
+            kept: 0,
+            is_to_be_measured: false,
+            heard_goodbye: false,
+            promises_goodbye: false,
+            lost: None,
+            writes: false,
+            burst: Burst::default(),
+        }
+    }
 }
 
 impl Remote {
@@ -95,6 +129,10 @@ pub(crate) struct Sockets {
     /// What is read ahead.
     room: Vec<u8>,
     turns: u32,
+    /// From so many microseconds of a round trip on a path is far; how many such there are, and what is left of the credit for them.
+    far_from: u32,
+    far: usize,
+    pool: u64,
     /// All sockets are to be looked at in the next progress.
     due: bool,
 }
@@ -137,6 +175,9 @@ impl Sockets {
             coming: Vec::new(),
             room: vec![0; READ_AHEAD],
             turns: 0,
+            far_from: settings.far,
+            far: 0,
+            pool: POOL,
             due: true,
         })
     }
@@ -240,6 +281,7 @@ impl State {
         };
         remote.line = Some(Box::new(line));
         let waiting = core::mem::take(&mut remote.waiting);
+        self.begin_path(peer);
         if let Some(net) = &mut self.net {
             net.joined.insert(0, peer);
         }
@@ -262,6 +304,10 @@ impl State {
             return Ok(());
         };
         remote.line = None;
+        self.end_path(peer);
+        let Some(remote) = self.remote(peer) else {
+            return Ok(());
+        };
         let owes = !remote.outbox.is_empty();
         let told = remote.heard_goodbye;
         if let Some(net) = &mut self.net {

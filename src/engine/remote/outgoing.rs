@@ -1,5 +1,5 @@
 //! Sends to ranks that are reached through sockets.
-use super::super::protocol::{CTS, EAGER_COST, FLAG_READY, FLAG_SYNC};
+use super::super::protocol::{CTS, EAGER_COST, FLAG_AHEAD, FLAG_READY, FLAG_SYNC};
 use super::super::requests::{Send, SendPhase, State as Request};
 use super::super::state::{State, corrupt};
 use super::super::{RequestId, SendMode, SendSpan};
@@ -9,8 +9,8 @@ use crate::model::{Envelope, Site, Status};
 use crate::transport::shm::{CONTROL, SlotHead};
 use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
 
-/// Eager bytes that may lie unmatched at a receiver for each sender: as many as the kernel keeps of one connection on a long path.
-const CREDIT: u64 = 8 * EAGER_MAX as u64;
+/// Credit that is worth telling whom a message goes anyhow.
+const NEWS: u64 = 64 * 1024;
 /// Payloads up to this are copied, and their sends are over at once; longer ones are worth the care of leaving them where they are.
 const COPIED: usize = 8 * 1024;
 /// Packed bytes of a payload with gaps that are put into the outbox at a time.
@@ -105,16 +105,18 @@ impl State {
         }
     }
 
-    /// Whether the receiver owes so little that `bytes` more may be sent before they are matched.
+    /// Whether a message of so many bytes may go whole, before it is matched.
     fn has_remote_credit(&self, to: usize, bytes: usize) -> bool {
         let link = &self.links[to];
-        bytes <= EAGER_MAX && link.charged + (bytes as u64).max(EAGER_COST) - link.matched <= CREDIT
+        let after = link.charged + (bytes as u64).max(EAGER_COST);
+        let allowed = link.remote.as_ref().map_or(0, |remote| remote.allowed);
+        bytes <= EAGER_MAX && after <= allowed
     }
 
     /// An eager message whose payload is copied.
     fn put_copied(&mut self, to: usize, envelope: &Envelope, span: &SendSpan) {
         // What goes there anyhow takes the news along: an answer to a window of messages lets the next window go at once.
-        self.tell_credit(to, CREDIT / 64);
+        self.tell_credit(to, Some(NEWS));
         let link = &mut self.links[to];
         let frame = Frame {
             kind: Kind::Eager,
@@ -138,6 +140,8 @@ impl State {
         let (envelope, span, mode) = (send.envelope, send.span.clone(), send.mode);
         let len = span.len();
         let eager = mode != SendMode::Synchronous && self.has_remote_credit(to, len);
+        let ahead =
+            !eager && mode != SendMode::Synchronous && len > 0 && self.is_still_far(to);
         if eager && (len <= COPIED || span.contiguous_ptr().is_none()) {
             self.put_copied(to, &envelope, &span);
             self.finish(id, Status::EMPTY);
@@ -158,16 +162,26 @@ impl State {
             SendPhase::Leaving { left: len }
         } else {
             (frame.kind, frame.len) = (Kind::Offer, OFFER);
+            if ahead {
+                frame.head.flags |= FLAG_AHEAD;
+                remote.sends.offer(id.number(), len);
+            }
             remote.outbox.push(&frame, |out| {
                 out.extend(envelope.bytes.to_le_bytes());
                 out.extend(id.number().to_le_bytes());
             });
-            SendPhase::Offered
+            match ahead {
+                true => SendPhase::Leaving { left: len },
+                false => SendPhase::Offered,
+            }
         };
         if let Some(send) = self.requests.send(id) {
             send.phase = phase;
         }
         self.writes(to);
+        if ahead {
+            self.put_parts(to);
+        }
     }
 
     /// `GRANT`: the receive is matched, the payload may go.
@@ -177,6 +191,13 @@ impl State {
         id: RequestId,
         receive: RequestId,
     ) -> Result<()> {
+        if self
+            .remote(from)
+            .is_some_and(|remote| remote.sends.grant(id.number()))
+        {
+            self.put_parts(from);
+            return Ok(());
+        }
         match self.requests.send(id) {
             Some(send) if send.to == from && matches!(send.phase, SendPhase::Offered) => {
                 send.phase = SendPhase::Leaving {
@@ -192,18 +213,21 @@ impl State {
         Ok(())
     }
 
-    /// Puts parts of matched payloads into an outbox that runs low.
-    fn put_parts(&mut self, to: usize) {
+    /// Puts parts of matched payloads, and of those that go ahead, into an outbox that runs low.
+    pub(super) fn put_parts(&mut self, to: usize) {
         loop {
             let Some(remote) = self.links[to].remote.as_deref_mut() else {
-                return;
-            };
-            let Some(&(id, receive, at)) = remote.granted.front() else {
                 return;
             };
             if remote.outbox.pending() >= LOW {
                 return;
             }
+            let Some(&(id, receive, at)) = remote.granted.front() else {
+                if self.put_ahead(to) {
+                    continue;
+                }
+                return;
+            };
             let Some(send) = self.requests.send(id) else {
                 remote.granted.pop_front();
                 continue;
@@ -256,44 +280,15 @@ impl State {
         Ok(())
     }
 
-    fn push_frame(&mut self, to: usize, frame: &Frame) {
+    pub(super) fn push_frame(&mut self, to: usize, frame: &Frame) {
         if self.mpi.is_some() {
             return self.send_frame(to, frame, |_| {});
         }
-        if let Some(remote) = self.remote(to) {
+        // Whoever said goodbye has sent all that it had, and reads no more.
+        if let Some(remote) = self.remote(to).filter(|remote| !remote.heard_goodbye) {
             remote.outbox.push(frame, |_| {});
+            self.writes(to);
         }
-        self.writes(to);
-    }
-
-    /// Counts eager bytes of `from` whose message has been matched, and tells the sender now and then.
-    #[inline]
-    pub(in super::super) fn add_remote_matched(&mut self, from: usize, bytes: u64) {
-        let credit = match self.mpi {
-            Some(_) => super::fabric::CREDIT,
-            None => CREDIT,
-        };
-        let Some(remote) = self.remote(from) else {
-            return;
-        };
-        remote.matched += bytes;
-        self.tell_credit(from, credit / 4);
-    }
-
-    /// Tells `from` what has been matched, if it is `least` bytes more than it knows.
-    fn tell_credit(&mut self, from: usize, least: u64) {
-        let Some(remote) = self.remote(from) else {
-            return;
-        };
-        if remote.matched - remote.told < least {
-            return;
-        }
-        remote.told = remote.matched;
-        let head = SlotHead {
-            code: remote.matched,
-            ..SlotHead::default()
-        };
-        self.push_frame(from, &plain(Kind::Credit, head));
     }
 
     /// There is something to write to `to`.
@@ -355,12 +350,7 @@ impl State {
             let Some(remote) = self.links[to].remote.as_deref_mut() else {
                 return Ok(any);
             };
-            let Remote {
-                outbox,
-                line,
-                granted,
-                ..
-            } = remote;
+            let Remote { outbox, line, .. } = remote;
             let Some(line) = line else { return Ok(any) };
             let requests = &mut self.requests;
             let mut gone: Vec<(u64, usize)> = Vec::new();
@@ -374,7 +364,7 @@ impl State {
                 },
                 |send, n| gone.push((send, n)),
             );
-            let more = !granted.is_empty() && outbox.is_empty();
+            let empty = outbox.is_empty();
             // Once nothing is left the set must not tell of room, which there is from then on: the rank would never sleep.
             let pending = line.has_output(outbox);
             let room = match (&written, &mut self.net) {
@@ -400,7 +390,8 @@ impl State {
                 }
             }
             self.put_parts(to);
-            if !more {
+            let more = self.remote(to).is_some_and(|remote| !remote.outbox.is_empty());
+            if !(empty && more) {
                 return Ok(any);
             }
         }

@@ -312,6 +312,16 @@ impl Line {
         !outbox.is_empty() || self.sealed.as_ref().is_some_and(|s| s.gone < s.going.len())
     }
 
+    /// Microseconds of the path's shortest round trip; `None` where the kernel does not tell.
+    pub(crate) fn round_trip(&self) -> Option<u32> {
+        net::round_trip(self.socket.as_fd())
+    }
+
+    /// Bytes that the kernel keeps of what comes.
+    pub(crate) fn kept(&self) -> usize {
+        net::kept(self.socket.as_fd())
+    }
+
     /// Whether the peer's kernel has all that was written.
     pub(crate) fn is_acknowledged(&self) -> bool {
         net::unacknowledged(self.socket.as_fd()) == 0

@@ -4,8 +4,10 @@
 //! are in README.md.
 
 pub(crate) mod address;
+pub(crate) mod ahead;
 mod calling;
 mod cipher;
+pub(crate) mod credit;
 mod door;
 pub(crate) mod driver;
 pub(crate) mod frame;

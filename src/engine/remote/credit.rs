@@ -1,0 +1,119 @@
+//! Credit: what senders that are reached through sockets may send of whole messages, and of payloads ahead of their grant. transport/tcp/README.md has the rules.
+use super::super::state::{State, corrupt};
+use super::{fabric, plain};
+use crate::model::error::Result;
+use crate::transport::shm::SlotHead;
+use crate::transport::tcp::credit::{CREDIT, for_far};
+use crate::transport::tcp::frame::Kind;
+
+impl State {
+    /// Bytes have come from `from` that cost credit.
+    pub(super) fn take_credit(&mut self, from: usize, bytes: u64) -> Result<()> {
+        let allowed = self
+            .remote(from)
+            .is_none_or(|remote| remote.given.take(bytes));
+        match allowed {
+            true => Ok(()),
+            false => Err(corrupt(from, "more than it was given credit for")),
+        }
+    }
+
+    /// Counts bytes of `from` that cost credit and whose message has been matched, and tells the sender now and then.
+    #[inline]
+    pub(in super::super) fn add_remote_matched(&mut self, from: usize, bytes: u64) {
+        if let Some(remote) = self.remote(from) {
+            remote.given.matched(bytes);
+            self.tell_credit(from, None);
+        }
+    }
+
+    /// Tells `from` what it may send, if that is `least` bytes more than it knows; `None`: if it is worth a frame of its own.
+    #[inline]
+    pub(super) fn tell_credit(&mut self, from: usize, least: Option<u64>) {
+        if self
+            .remote(from)
+            .is_some_and(|remote| remote.given.is_due(least))
+        {
+            self.give_credit(from);
+        }
+    }
+
+    #[inline(never)]
+    fn give_credit(&mut self, from: usize) {
+        let Some(remote) = self.links[from].remote.as_deref_mut() else {
+            return;
+        };
+        let allowed = match &mut self.net {
+            Some(net) => {
+                let window = match remote.far {
+                    true => for_far(remote.kept, net.far),
+                    false => CREDIT,
+                };
+                remote.is_to_be_measured = remote.far;
+                remote.given.tell(window, &mut net.pool)
+            }
+            None => remote.given.tell(fabric::CREDIT, &mut 0),
+        };
+        let head = SlotHead {
+            code: allowed,
+            ..SlotHead::default()
+        };
+        self.push_frame(from, &plain(Kind::Credit, head));
+    }
+
+    /// The connection with `peer` stands: is it long?
+    pub(super) fn begin_path(&mut self, peer: usize) {
+        if let Some(remote) = self.remote(peer) {
+            remote.far = true;
+        }
+        if let Some(net) = &mut self.net {
+            net.far += 1;
+        }
+        if self.is_still_far(peer) {
+            self.measure_path(peer);
+            self.give_credit(peer);
+        }
+    }
+
+    /// Whether the path to `peer` is long. One that was found to be short stays so: the first round trips are those that other work on a host makes longer.
+    pub(super) fn is_still_far(&mut self, peer: usize) -> bool {
+        let (Some(remote), Some(net)) = (self.links[peer].remote.as_deref_mut(), &mut self.net)
+        else {
+            return false;
+        };
+        if let (true, Some(line)) = (remote.far, &remote.line) {
+            remote.far = line.round_trip().is_some_and(|time| time >= net.far_from);
+            net.far -= usize::from(!remote.far);
+        }
+        remote.far
+    }
+
+    /// How much the kernel now keeps of what comes from `peer`.
+    pub(super) fn measure_path(&mut self, peer: usize) {
+        if !self.is_still_far(peer) {
+            return;
+        }
+        if let Some(remote) = self.remote(peer) {
+            remote.is_to_be_measured = false;
+            remote.kept = remote.line.as_ref().map_or(0, |line| line.kept());
+        }
+    }
+
+    /// The connection with `peer` is no more.
+    pub(super) fn end_path(&mut self, peer: usize) {
+        let was_far = self
+            .remote(peer)
+            .is_some_and(|remote| core::mem::take(&mut remote.far));
+        if let Some(net) = &mut self.net {
+            net.far -= usize::from(was_far);
+        }
+    }
+
+    /// `CREDIT`: `from` lets this rank send so much in all. Nonsense harms only the bound on its own memory.
+    pub(super) fn arrive_credit(&mut self, from: usize, allowed: u64) {
+        if let Some(remote) = self.remote(from) {
+            remote.allowed = remote.allowed.max(allowed);
+        }
+        self.put_parts(from);
+    }
+}
