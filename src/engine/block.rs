@@ -1,33 +1,38 @@
 //! Waiting in the engine: progress on everything, then spin, yield or sleep as the policy says.
 use super::alone::Counted;
 use super::state::State;
-use super::{Engine, Limit, aborted};
+use super::{Engine, Limit, RequestId, aborted};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass, Site};
 use core::time::Duration;
 
 /// Polls between looks at the abort word and at who is gone.
 const LOOK_AROUND: u32 = 32;
+/// The poll of so many at which it is asked whether the wait is for somebody far away: what is there already, or close, comes before.
+const LOOK_FAR: u32 = 2;
 /// After so many polls without news the stores of this rank get their full fence, and sleepers a second look.
 const FENCE_AFTER: u32 = 64;
 /// A follower looks for itself now and then, as a net.
 const FOLLOW_LIMIT: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// Waits until `done` gives a result. `hopeless` tells why the wait can never end, once nothing more comes in.
+    /// Waits until `done` gives a result, for any of the requests `awaited` or for something else. `hopeless` tells why the wait can never end, once nothing
+    /// more comes in.
     pub(super) fn block<T>(
         &self,
+        awaited: &[RequestId],
         site: Site,
         done: impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
-        self.block_within(None, site, done, hopeless)
+        self.block_within(None, awaited, site, done, hopeless)
     }
 
     /// As [`Engine::block`], for at most `limit`: then an error of class `TimeLimit`, and what was waited for goes on.
     pub(super) fn block_within<T>(
         &self,
         limit: Option<Limit>,
+        awaited: &[RequestId],
         site: Site,
         mut done: impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: impl Fn(&mut State) -> Option<Error>,
@@ -42,7 +47,7 @@ impl Engine {
             self.state.get().waits_no_longer(&counted);
             result
         } else {
-            self.poll(limit, &mut done, &hopeless, &mut Counted::default())
+            self.poll(limit, awaited, &mut done, &hopeless, &mut Counted::default())
         };
         result.map_err(|e| e.at(site))
     }
@@ -60,7 +65,8 @@ impl Engine {
         loop {
             let epoch = self.turn.epoch();
             if let Some(turn) = self.turn.try_take() {
-                let result = self.poll(limit, done, hopeless, counted);
+                // What the other threads wait for may be near: so this wait is like any other.
+                let result = self.poll(limit, &[], done, hopeless, counted);
                 // The role is free before this thread returns; whoever follows takes it.
                 drop(turn);
                 return result;
@@ -138,6 +144,7 @@ impl Engine {
     fn poll<T>(
         &self,
         limit: Option<Limit>,
+        awaited: &[RequestId],
         done: &mut impl FnMut(&mut State) -> Option<Result<T>>,
         hopeless: &impl Fn(&mut State) -> Option<Error>,
         counted: &mut Counted,
@@ -174,6 +181,9 @@ impl Engine {
             }
             if any {
                 continue;
+            }
+            if polls % LOOK_AROUND == LOOK_FAR {
+                spell.is_long(self.state.get().are_far(awaited));
             }
             let mut outcome = None;
             spell.idle(|| {

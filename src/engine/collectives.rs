@@ -75,6 +75,7 @@ impl Engine {
         }
         let word = self.segment.u64(offset);
         let result = self.block(
+            &[],
             site,
             |_| (word.load(Ordering::Acquire) >= value).then_some(Ok(())),
             |state| {

@@ -284,6 +284,7 @@ impl Engine {
             note_call(&self.last_call, Call::Wait as u32, site_id);
         }
         self.block(
+            requests,
             site,
             |state| {
                 requests.iter().enumerate().find_map(|(at, &request)| {
@@ -313,6 +314,7 @@ impl Engine {
         site: Site,
     ) -> Result<Status> {
         self.block(
+            &[request],
             site,
             |state| state.requests.take_result(request),
             |state| {
@@ -330,6 +332,7 @@ impl Engine {
     ) -> Result<Status> {
         self.block_within(
             limit,
+            &[request],
             site,
             |state| state.requests.take_result(request),
             |state| {

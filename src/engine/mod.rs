@@ -416,6 +416,7 @@ impl Engine {
             note_call(&self.last_call, Call::Finalize as u32, site_id);
         }
         self.block(
+            &[],
             site,
             |state| state.is_drained().then_some(Ok(())),
             |state| state.hopeless_drain(),

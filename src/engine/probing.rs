@@ -39,7 +39,7 @@ impl Engine {
         hopeless: impl Fn(&mut State) -> Option<Error>,
     ) -> Result<T> {
         self.state.get().probing += 1;
-        let result = self.block_within(limit, site, found, hopeless);
+        let result = self.block_within(limit, &[], site, found, hopeless);
         self.state.get().probing -= 1;
         result
     }

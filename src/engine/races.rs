@@ -303,7 +303,7 @@ fn a_last_message_is_found_whenever_its_sender_left() {
             held.map(|_| Ok(()))
         };
         engine
-            .block(here(), arrived, |state| state.gone_error(1, "a test"))
+            .block(&[], here(), arrived, |state| state.gone_error(1, "a test"))
             .unwrap();
     }
 }

@@ -91,6 +91,7 @@ impl Waiter {
             waiter: self,
             course: Course::new(),
             until,
+            long: false,
         }
     }
 
@@ -177,9 +178,16 @@ pub(crate) struct Spell<'w> {
     waiter: &'w Waiter,
     course: Course,
     until: Option<Instant>,
+    long: bool,
 }
 
 impl Spell<'_> {
+    /// Whether the wait is for somebody so far away that a wake is nothing beside it: then it does not spin.
+    #[inline]
+    pub(crate) fn is_long(&mut self, long: bool) {
+        self.long = long;
+    }
+
     /// To be called after each poll that found nothing. Returns when it is time to poll again.
     ///
     /// `look` is a full look at everything that could end the wait: all lanes, the abort word, departures. It is asked every few
@@ -197,7 +205,9 @@ impl Spell<'_> {
     fn idle_longer(&mut self, mut look: impl FnMut() -> bool) {
         match self
             .course
-            .step(&self.waiter.policy, || self.waiter.is_crowded())
+            .step(&self.waiter.policy, || {
+                self.long || self.waiter.is_crowded()
+            })
         {
             Step::Nothing => {}
             Step::Poll => core::hint::spin_loop(),

@@ -1,4 +1,6 @@
 //! Credit: what senders that are reached through sockets may send of whole messages, and of payloads ahead of their grant. transport/tcp/README.md has the rules.
+use super::super::RequestId;
+use super::super::requests::{Senders, State as Request};
 use super::super::state::{State, corrupt};
 use super::{fabric, plain};
 use crate::model::error::Result;
@@ -86,6 +88,29 @@ impl State {
             net.far -= usize::from(!remote.far);
         }
         remote.far
+    }
+
+    /// Whether all of these requests are for peers behind long paths, and there is one at least.
+    pub(in super::super) fn are_far(&mut self, requests: &[RequestId]) -> bool {
+        let any_far = self.net.as_ref().is_some_and(|net| net.far > 0);
+        any_far && !requests.is_empty() && requests.iter().all(|&id| self.is_far(id))
+    }
+
+    fn is_far(&mut self, id: RequestId) -> bool {
+        let peer = match self.requests.get(id) {
+            Some(Request::Plain(plain)) => plain.world as usize,
+            Some(Request::Send(send)) => send.to,
+            Some(Request::Receive(receive)) => match (receive.message, &receive.senders) {
+                (Some((_, from)), _) | (None, &Senders::One(from)) => from,
+                (None, Senders::Any(_)) => return false,
+            },
+            Some(Request::Run(Some(run))) => {
+                let pending = run.pending().to_vec();
+                return self.are_far(&pending);
+            }
+            _ => return false,
+        };
+        self.remote(peer).is_some_and(|remote| remote.far)
     }
 
     /// How much the kernel now keeps of what comes from `peer`.
