@@ -47,7 +47,13 @@ impl Engine {
             self.state.get().waits_no_longer(&counted);
             result
         } else {
-            self.poll(limit, awaited, &mut done, &hopeless, &mut Counted::default())
+            self.poll(
+                limit,
+                awaited,
+                &mut done,
+                &hopeless,
+                &mut Counted::default(),
+            )
         };
         result.map_err(|e| e.at(site))
     }

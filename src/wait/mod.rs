@@ -203,12 +203,9 @@ impl Spell<'_> {
 
     #[inline(never)]
     fn idle_longer(&mut self, mut look: impl FnMut() -> bool) {
-        match self
-            .course
-            .step(&self.waiter.policy, || {
-                self.long || self.waiter.is_crowded()
-            })
-        {
+        match self.course.step(&self.waiter.policy, || {
+            self.long || self.waiter.is_crowded()
+        }) {
             Step::Nothing => {}
             Step::Poll => core::hint::spin_loop(),
             Step::Look => {

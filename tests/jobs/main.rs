@@ -9,6 +9,7 @@ mod cores;
 mod cpu;
 mod ends;
 mod exchange;
+mod far;
 #[cfg(feature = "serde")]
 mod objects;
 mod parts;
@@ -36,6 +37,7 @@ fn main() {
         rests::tests(),
         shared::tests(),
         sockets::tests(),
+        far::tests(),
         spawn::tests(),
         spawn_ends::tests(),
         streams::tests(),

@@ -85,6 +85,10 @@ pub fn play() {
             crate::traffic::million();
             0
         }
+        "ahead" => {
+            crate::far::go_ahead();
+            0
+        }
         "mixed" => {
             crate::sockets::mix();
             0

@@ -28,14 +28,14 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-fn program(part: &str, ranks: usize) -> Program {
+pub fn program(part: &str, ranks: usize) -> Program {
     let me = std::env::current_exe().unwrap();
     Program::new(me, ranks)
         .env(PART, part)
         .env("RUST_BACKTRACE", "0")
 }
 
-fn run(job: Job) {
+pub fn run(job: Job) {
     let job = job
         .timeout(Duration::from_secs(50))
         .output(Output::Capture { tag: false });
@@ -44,7 +44,7 @@ fn run(job: Job) {
 }
 
 /// Five ranks on three hosts, all of which are this one.
-fn hosts(program: Program) -> Job {
+pub fn hosts(program: Program) -> Job {
     let agent = std::env::current_exe().unwrap();
     let there = || Reach::Command {
         words: vec![

@@ -76,20 +76,22 @@ impl State {
             Some(remote) => remote.offers.begin(send, at, len, granted),
             None => return Ok(Incoming::Nothing),
         };
-        Ok(match whither.map_err(|Broken(what)| corrupt(from, &what))? {
-            Whither::Kept => Incoming::Kept { send, left: len },
-            Whither::Receive(number) => {
-                if !granted {
-                    self.add_remote_matched(from, len as u64);
+        Ok(
+            match whither.map_err(|Broken(what)| corrupt(from, &what))? {
+                Whither::Kept => Incoming::Kept { send, left: len },
+                Whither::Receive(number) => {
+                    if !granted {
+                        self.add_remote_matched(from, len as u64);
+                    }
+                    let at = at as usize;
+                    Incoming::Message {
+                        id: RequestId::from_number(number),
+                        at,
+                        end: at + len,
+                    }
                 }
-                let at = at as usize;
-                Incoming::Message {
-                    id: RequestId::from_number(number),
-                    at,
-                    end: at + len,
-                }
-            }
-        })
+            },
+        )
     }
 
     /// A receive has been matched with a message of which something may be here, and more under way: it gets all of it, and the sender may send the rest.

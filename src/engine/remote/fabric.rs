@@ -134,7 +134,11 @@ impl State {
             return false;
         };
         let link = &mut self.links[to];
-        if link.remote.as_ref().is_none_or(|remote| link.charged + EAGER_COST > remote.allowed) {
+        if link
+            .remote
+            .as_ref()
+            .is_none_or(|remote| link.charged + EAGER_COST > remote.allowed)
+        {
             return false;
         }
         // SAFETY: the span's bytes are there, and lent for the length of the call.
@@ -167,7 +171,10 @@ impl State {
         let link = &mut self.links[to];
         if mode != SendMode::Synchronous
             && len <= EAGER
-            && link.remote.as_ref().is_some_and(|remote| link.charged + cost <= remote.allowed)
+            && link
+                .remote
+                .as_ref()
+                .is_some_and(|remote| link.charged + cost <= remote.allowed)
         {
             link.charged += cost;
             // What is small is copied, so that its send is over at once.

@@ -1,7 +1,9 @@
 //! What comes from ranks that are reached through sockets: matched when its head is there, and read straight to where it belongs.
 use super::super::RequestId;
 use super::super::matching::Payload;
-use super::super::protocol::{EAGER_COST, FLAG_AHEAD, FLAG_FOLLOWS, FLAG_READY, FLAG_SYNC, Offer, Source};
+use super::super::protocol::{
+    EAGER_COST, FLAG_AHEAD, FLAG_FOLLOWS, FLAG_READY, FLAG_SYNC, Offer, Source,
+};
 use super::super::receiving::{finished, self_checked, status_of};
 use super::super::requests::RecvPhase;
 use super::super::state::{State, corrupt};
@@ -178,7 +180,10 @@ impl State {
         if let Some(error) = failed {
             return Err(error);
         }
-        if self.remote(peer).is_some_and(|remote| remote.is_to_be_measured) {
+        if self
+            .remote(peer)
+            .is_some_and(|remote| remote.is_to_be_measured)
+        {
             self.measure_path(peer);
         }
         if let Some(end) = ended {

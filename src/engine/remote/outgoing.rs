@@ -140,8 +140,7 @@ impl State {
         let (envelope, span, mode) = (send.envelope, send.span.clone(), send.mode);
         let len = span.len();
         let eager = mode != SendMode::Synchronous && self.has_remote_credit(to, len);
-        let ahead =
-            !eager && mode != SendMode::Synchronous && len > 0 && self.is_still_far(to);
+        let ahead = !eager && mode != SendMode::Synchronous && len > 0 && self.is_still_far(to);
         if eager && (len <= COPIED || span.contiguous_ptr().is_none()) {
             self.put_copied(to, &envelope, &span);
             self.finish(id, Status::EMPTY);
@@ -390,7 +389,9 @@ impl State {
                 }
             }
             self.put_parts(to);
-            let more = self.remote(to).is_some_and(|remote| !remote.outbox.is_empty());
+            let more = self
+                .remote(to)
+                .is_some_and(|remote| !remote.outbox.is_empty());
             if !(empty && more) {
                 return Ok(any);
             }

@@ -4,8 +4,8 @@
 use super::frame::Broken;
 use std::collections::{HashMap, VecDeque};
 
-/// Less than this goes ahead only if it is all that is left of a payload: a frame should be worth its head.
-const LEAST: usize = 64 * 1024;
+/// Less than such a part of the most goes ahead only if it is all that is left of a payload: a frame should be worth its head.
+const LEAST: usize = 16;
 
 /// A part of a payload, to be sent in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +73,9 @@ impl Sends {
                 self.offered.pop_front();
                 continue;
             };
+            let least = (most / LEAST).min(sending.len - sending.put);
             let most = most.min(usize::try_from(credit).unwrap_or(usize::MAX));
-            if most < LEAST.min(sending.len - sending.put) {
+            if most < least.max(1) {
                 return None;
             }
             return self.part(send, most);
@@ -194,6 +195,9 @@ impl Offers {
     /// The receive with this number has been matched with the message.
     pub(crate) fn claim(&mut self, send: u64, receive: u64) -> Option<Claimed> {
         let offered = self.offers.get_mut(&send)?;
+        if offered.receive.is_some() {
+            return None;
+        }
         let claimed = Claimed {
             bytes: core::mem::take(&mut offered.kept),
             begun: offered.begun,

@@ -72,3 +72,64 @@ impl Given {
         self.allowed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever senders do, and whoever is matched when: all that lies unmatched is within the pool and everybody's own credit, and nobody waits for ever.
+        #[test]
+        fn the_pool_bounds_what_all_senders_have_here(
+            steps in proptest::collection::vec((0_usize..6, 0_u8..3, 0_u64..(80 << 20)), 1..200),
+        ) {
+            let mut pool = POOL;
+            let mut given: Vec<Given> = (0..6).map(|_| Given::new(CREDIT)).collect();
+            for (who, what, bytes) in steps {
+                let one = &mut given[who];
+                match what {
+                    0 => {
+                        // As much of it as the sender may.
+                        let bytes = bytes.min(one.allowed - one.taken);
+                        prop_assert!(one.take(bytes));
+                    }
+                    1 => one.matched(bytes.min(one.taken - one.matched)),
+                    _ => {
+                        let before = one.allowed;
+                        let told = one.tell(for_far(bytes as usize, 1 + who * 20), &mut pool);
+                        prop_assert!(told >= before && told == one.allowed);
+                    }
+                }
+                for one in &given {
+                    prop_assert!(one.taken - one.matched <= CREDIT + one.booked);
+                }
+                let booked: u64 = given.iter().map(|one| one.booked).sum();
+                prop_assert_eq!(pool + booked, POOL);
+            }
+            // When all is matched each may send what everybody may, at least.
+            for one in &mut given {
+                one.matched(one.taken - one.matched);
+                one.tell(CREDIT, &mut pool);
+                prop_assert!(one.allowed >= one.taken + CREDIT);
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_was_allowed_is_noticed() {
+        let mut one = Given::new(CREDIT);
+        assert!(one.take(CREDIT));
+        assert!(!one.take(1));
+        assert!(!one.take(u64::MAX));
+    }
+
+    #[test]
+    fn many_far_senders_share() {
+        assert_eq!(for_far(128 << 10, 1), FAR);
+        assert_eq!(for_far(12 << 20, 2), 24 << 20);
+        assert_eq!(for_far(1 << 30, 3), FAR_MOST);
+        assert_eq!(for_far(1 << 30, 32), 8 << 20);
+        assert_eq!(for_far(1 << 30, 10_000), CREDIT);
+    }
+}

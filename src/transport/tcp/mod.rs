@@ -10,6 +10,8 @@ mod cipher;
 pub(crate) mod credit;
 mod door;
 pub(crate) mod driver;
+#[cfg(test)]
+mod far_simulator;
 pub(crate) mod frame;
 #[cfg(test)]
 mod fuzz;

@@ -11,10 +11,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// xorshift64*: small, and the same everywhere.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -101,7 +105,7 @@ const HANDSHAKE: u64 = 213;
 
 impl World {
     fn new(seed: u64, weather: Weather) -> World {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         let key = Key {
             secret: [9; 32],
             job: "simulated".into(),
