@@ -21,7 +21,7 @@ impl State {
             return "to this rank itself: copied once, from buffer to buffer or into memory of its own".into();
         }
         if self.places.is_remote(to) {
-            return self.explain_remote(bytes);
+            return self.explain_remote(to, bytes);
         }
         if bytes <= INLINE {
             return format!(
@@ -37,11 +37,16 @@ impl State {
     }
 
     /// Through what moves messages to ranks that are not reached through memory.
-    fn explain_remote(&self, bytes: usize) -> String {
+    fn explain_remote(&self, to: usize, bytes: usize) -> String {
         let (through, most) = match self.mpi {
             Some(_) => ("through the site's MPI", mpi::EAGER),
             None => ("through a socket", frame::EAGER_MAX),
         };
+        if bytes > most && self.is_known_as_far(to) {
+            return format!(
+                "{through}, ahead of its receive as far as the receiver has room: it has more than {most} bytes, and the path is long"
+            );
+        }
         match bytes <= most {
             true => format!(
                 "{through}, at once with its envelope: it has at most {most} bytes, and the receiver has room for unexpected ones"

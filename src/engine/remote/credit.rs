@@ -90,6 +90,12 @@ impl State {
         remote.far
     }
 
+    /// Whether the path to `peer` was long when last looked at.
+    pub(in super::super) fn is_known_as_far(&self, peer: usize) -> bool {
+        let remote = self.links[peer].remote.as_ref();
+        remote.is_some_and(|remote| remote.far)
+    }
+
     /// Whether all of these requests are for peers behind long paths, and there is one at least.
     pub(in super::super) fn are_far(&mut self, requests: &[RequestId]) -> bool {
         let any_far = self.net.as_ref().is_some_and(|net| net.far > 0);
@@ -110,7 +116,7 @@ impl State {
             }
             _ => return false,
         };
-        self.remote(peer).is_some_and(|remote| remote.far)
+        self.is_known_as_far(peer)
     }
 
     /// How much the kernel now keeps of what comes from `peer`.

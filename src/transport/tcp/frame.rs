@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Done = 5,
     Credit = 6,
     Goodbye = 7,
-    Ahead = 8,
+    Ahead = 9,
 }
 
 impl Kind {
@@ -42,7 +42,7 @@ impl Kind {
             5 => Kind::Done,
             6 => Kind::Credit,
             7 => Kind::Goodbye,
-            8 => Kind::Ahead,
+            9 => Kind::Ahead,
             _ => return None,
         })
     }
