@@ -1,6 +1,6 @@
 //! One benchmark program for every implementation: written for the crate `mpi`, and built against it and against Tercio.
 //!
-//! `scripts/compare` starts it as a job, `compare FOLDER`, and gives each rank r its commands through the pipe FOLDER/in.r; what
+//! `scripts/compare` starts it as a job, `compare FOLDER` (`compare FOLDER apart` where its ranks are on two hosts), and gives each rank r its commands through the pipe FOLDER/in.r; what
 //! a rank measured goes back through FOLDER/out.r. Between commands every rank sleeps in a read, so that the jobs of
 //! all implementations live side by side and are measured by turns, sample by sample, on the same two cores.
 //!
@@ -36,7 +36,7 @@ fn main() {
         Some("--launch") => drop(mpi::initialize()),
         Some("--start") => start(&arguments[1..]),
         Some("--spawn") => spawn(arguments[1].parse().expect("a number")),
-        Some(folder) => serve(folder),
+        Some(folder) => serve(folder, arguments.get(1).map(String::as_str) == Some("apart")),
         None => eprintln!("compare: started by scripts/compare"),
     }
 }
@@ -68,14 +68,14 @@ fn spawn(count: usize) {
     println!("{} 0", now() - start);
 }
 
-/// A rank: one command after the other, until the other end of the pipe is closed.
-fn serve(folder: &str) {
+/// A rank: one command after the other, until the other end of the pipe is closed. Ranks that are `apart` share no memory for the probes.
+fn serve(folder: &str, apart: bool) {
     let mut before = idle::Memory::now();
     let universe = mpi::initialize().expect("initialized once");
     let world = universe.world();
     let rank = world.rank();
     let without = idle::Memory::now();
-    let mut probe = connect(&world, folder);
+    let mut probe = if apart { None } else { connect(&world, folder) };
     before.add(&without, &idle::Memory::now()); // the probe is the program's own
     let commands = File::open(format!("{folder}/in.{rank}")).expect("the pipe of commands");
     let mut answers = OpenOptions::new()
