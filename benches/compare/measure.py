@@ -1,5 +1,6 @@
 """Takes the samples: every implementation in turn, round after round, so that each pair of figures was taken within the same second."""
 import contextlib
+import json
 import os
 import signal
 import statistics
@@ -16,7 +17,7 @@ ENOUGH = 20
 COLLECTIVES = ["bcast", "reduce", "allreduce", "gather", "scatter", "allgather", "alltoall", "reducescatter", "scan"]
 SIZES = [8, 1 << 10, 64 << 10, 1 << 20]
 RANKS_ON_FEW = [4, 8, 16]
-GROUPS = ["latency", "bandwidth", "collectives", "completion", "crowded", "blocked", "start", "killed", "memory", "mpi"]
+GROUPS = ["latency", "bandwidth", "collectives", "completion", "crowded", "blocked", "start", "killed", "memory", "shared", "mpi"]
 # The rows in which Tercio goes through an MPI, beside that MPI itself.
 THROUGH_MPI = "through "
 # Messages below this travel in slots with a flag, by the limit's way of moving them; from here through a ring in chunks.
@@ -189,6 +190,22 @@ class Session:
         for size in self.chosen([8] if self.options.quick else SIZES):
             for op in ("bcast", "reduce", "allreduce", "gather", "allgather"):
                 self.cell(op, size, synced=True, only=ours, name=f"done {op}")
+
+    def shared(self):
+        """Half a round trip from buffers that the receiver reads where they lie, written before each message, beside the same without a runtime: rsmpi's API has no
+        such buffers, so that `tercio bench` measures. Its rows are medians of 20 samples in one placement of the cores."""
+        found = self.store["single"].setdefault("shared", {})
+        found.clear()
+        sizes = self.chosen([64 << 10, 256 << 10, 1 << 20, 4 << 20])
+        command = [self.peers[0].launcher[0], "bench", "latency", "--shared", "--rewrite", "--json", "--sizes", ",".join(map(str, sizes))]
+        for _ in range((2 if self.options.quick else 15) if sizes else 0):
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+            if done.returncode:
+                loud("tercio bench --shared: " + done.stderr.strip())
+                return
+            for row in json.loads(done.stdout)["rows"]:
+                if row["placement"] in ("near", "far"):
+                    found.setdefault(str(row["bytes"]), {}).setdefault(row["placement"], []).append([row["p50_ns"], row["limit"]])
 
     def mpi(self):
         """Half a round trip with all messages through an MPI, and that MPI's own: pairs by turns, one MPI after the other."""

@@ -123,6 +123,7 @@ class Table:
                     row, must, aim = (10, 0.8, None) if op == "allreduce" else (11, 0.9, 0.7)
                     self.measured(row, f"{op} {sized(size)}", f"{op}/{size}/2{suffix}", (None, must, None), (None, aim, None))
         if not suffix:
+            self.shared()
             self.consistent()
             self.few_cores()
             self.single()
@@ -181,6 +182,16 @@ class Table:
                 if ours and bound:
                     self.add(14, f"8 B between 2 of {ranks} ranks, against 2 alone", where, ours, bound, (ours / bound,) * 3,
                              *self.peer(cell, where), (2, None, None), (1.2, None, None))
+
+    def shared(self):
+        """Row 5: from buffers in shared memory, against writing in place and copying out of there without a runtime."""
+        for size, cell in sorted(self.store["single"].get("shared", {}).items(), key=lambda pair: int(pair[0])):
+            for where in ("near", "far"):
+                rows = cell.get(where, [])
+                if rows:
+                    ours, limit = (statistics.median(values) for values in zip(*rows))
+                    self.add(5, f"latency {sized(int(size))} from a shared buffer, rewritten", where, ours, limit,
+                             quartiles([mine / bound for mine, bound in rows]), "-", None, (1.2, None, None), (1.1, None, None))
 
     def single(self):
         single = self.store["single"]
