@@ -2,6 +2,7 @@
 //!
 //! Each function here does the whole of a call, or has done nothing when it says so; then its caller takes the general way, which knows
 //! every case and finds every error. benches/counting.rs counts their instructions.
+use super::remote::Soon;
 use super::requests::Plain;
 use super::*;
 use crate::model::TypeCode;
@@ -132,8 +133,32 @@ impl Engine {
         })
     }
 
+    /// As [`Engine::send_now`], which has been tried, to a rank that is reached through the site's MPI; a request if it is not over.
+    #[inline(always)]
+    pub(super) fn send_through_mpi(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Option<Option<RequestId>> {
+        let Peer::Rank(rank) = to else { return None };
+        let &world = comm.members().get(rank)?;
+        if tag < 0 || mode == SendMode::Synchronous {
+            return None;
+        }
+        let mut state = self.state.get_unlocked()?;
+        if !state.sends_soon(world, span.len()) {
+            return None;
+        }
+        let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
+        state.send_soon(world, envelope, span, mode, site)
+    }
+
     /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through the site's MPI. On its own, so that the other way stays short.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn receive_through_mpi(
         &self,
         comm: &Comm,
@@ -141,13 +166,19 @@ impl Engine {
         tag: Option<i32>,
         span: &RecvSpan,
         site: Site,
-    ) -> Option<Status> {
+    ) -> Option<Result<Status>> {
         let due = |state: &mut State| state.mpi.is_none() || state.progress_was_due();
-        let (mut state, world, context) = self.next_from(comm, from, tag, span, site, due)?;
+        let (mut state, world, _) = self.next_from(comm, from, tag, span, site, due)?;
         if !state.places.is_remote(world) {
             return None;
         }
-        state.receive_soon(world, context, tag, span)
+        match state.receive_soon(world, (comm, from, tag), span, site)? {
+            Soon::Here(status) => Some(Ok(status)),
+            Soon::Comes(request) => {
+                drop(state);
+                Some(self.finish_request(request, None, site))
+            }
+        }
     }
 
     /// Posts a receive of plain items from one rank, where nothing that it could take is held.

@@ -29,6 +29,24 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
+        match self.send_through_mpi(comm, to, tag, &span, mode, site) {
+            Some(None) => return Ok(()),
+            Some(Some(leaving)) => return self.finish_request(leaving, None, site).map(drop),
+            None => {}
+        }
+        self.send_in_any_way(comm, to, tag, span, mode, site)
+    }
+
+    #[inline(never)]
+    fn send_in_any_way(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<()> {
         let mut state = self.enter(site)?;
         let Some((world, envelope)) = self.address(&mut state, comm, to, tag, &span, mode, site)?
         else {
@@ -36,8 +54,7 @@ impl Engine {
         };
         if mode != SendMode::Synchronous
             && state.links[world].queue.is_empty()
-            && (state.try_eager(world, &envelope, &span)
-                || state.send_now_through_mpi(world, &envelope, &span))
+            && state.try_eager(world, &envelope, &span)
         {
             return Ok(());
         }
@@ -122,9 +139,21 @@ impl Engine {
         span: RecvSpan,
         site: Site,
     ) -> Result<Status> {
-        if let Some(status) = self.receive_through_mpi(comm, from, tag, &span, site) {
-            return Ok(status);
+        match self.receive_through_mpi(comm, from, tag, &span, site) {
+            Some(received) => received,
+            None => self.receive_in_any_way(comm, from, tag, span, site),
         }
+    }
+
+    #[inline(never)]
+    fn receive_in_any_way(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
         let mut state = self.enter(site)?;
         if self
             .wanted(&mut state, comm, from, tag, Call::Receive, site)?
@@ -137,6 +166,9 @@ impl Engine {
             self.progress().map_err(|e| e.at(site))?;
             if let Some(status) = self.receive_now(comm, from, tag, &span, site) {
                 return Ok(status);
+            }
+            if let Some(received) = self.receive_through_mpi(comm, from, tag, &span, site) {
+                return received;
             }
             state = self.state.get();
         }

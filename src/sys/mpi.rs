@@ -25,6 +25,9 @@ pub(crate) struct Request(ffi::MPI_Request);
 // SAFETY: as `Mpi`.
 unsafe impl core::marker::Send for Request {}
 
+/// Tests of a receive that MPI was asked to take back. An MPI that does so later than in its next call is none that we know.
+const TESTS: u32 = 100;
+
 /// MPI's calls that start a send.
 type Send = unsafe extern "C" fn(
     *const c_void,
@@ -234,6 +237,16 @@ impl Mpi {
 
     /// A receive of any message of [`Mpi::send`], which [`Mpi::start_again`] starts.
     pub(crate) fn receive(&self, to: *mut u8, len: usize) -> Request {
+        // SAFETY: the constant is MPI's own.
+        self.receive_again(self.comm, unsafe { ffi::RSMPI_ANY_TAG }, to, len)
+    }
+
+    /// A receive of any message of [`Mpi::send_own`] with this tag, which [`Mpi::start_again`] starts.
+    pub(crate) fn receive_tagged(&self, tag: i32, to: *mut u8, len: usize) -> Request {
+        self.receive_again(self.own, tag, to, len)
+    }
+
+    fn receive_again(&self, comm: ffi::MPI_Comm, tag: i32, to: *mut u8, len: usize) -> Request {
         let mut request = MaybeUninit::uninit();
         // SAFETY: MPI writes the request, and nothing else before it is started. The constants are MPI's own.
         unsafe {
@@ -242,15 +255,15 @@ impl Mpi {
                 int(len),
                 ffi::RSMPI_UINT8_T,
                 ffi::RSMPI_ANY_SOURCE,
-                ffi::RSMPI_ANY_TAG,
-                self.comm,
+                tag,
+                comm,
                 request.as_mut_ptr(),
             );
             Request(request.assume_init())
         }
     }
 
-    /// Starts a request of [`Mpi::receive`], which was never started, or has been seen to be over since.
+    /// Starts a request of [`Mpi::receive`] or [`Mpi::receive_tagged`], which was never started, or has been seen to be over since.
     ///
     /// # Safety
     /// The memory that it receives into is nobody else's until the request has been seen to be over, or was cancelled.
@@ -260,12 +273,43 @@ impl Mpi {
         unsafe { ffi::MPI_Start(&mut request.0) };
     }
 
+    /// Starts the receive of a message of [`Mpi::send`] from this process with this tag.
+    ///
+    /// # Safety
+    /// The `len` bytes at `to` are nobody else's until the request has been seen to be over, or was taken back.
+    #[inline(always)]
+    pub(crate) unsafe fn receive_numbered(
+        &self,
+        from: usize,
+        tag: i32,
+        to: *mut u8,
+        len: usize,
+    ) -> Request {
+        // SAFETY: the caller keeps the memory.
+        unsafe { self.start_receive(self.comm, from, tag, to, len) }
+    }
+
     /// Starts the receive of one message that was not sent by [`Mpi::send`].
     ///
     /// # Safety
     /// The `len` bytes at `to` are nobody else's until the request has been seen to be over.
     pub(crate) unsafe fn receive_own(
         &self,
+        from: usize,
+        tag: i32,
+        to: *mut u8,
+        len: usize,
+    ) -> Request {
+        // SAFETY: the caller keeps the memory.
+        unsafe { self.start_receive(self.own, from, tag, to, len) }
+    }
+
+    /// # Safety
+    /// As for [`Mpi::receive_own`].
+    #[inline(always)]
+    unsafe fn start_receive(
+        &self,
+        comm: ffi::MPI_Comm,
         from: usize,
         tag: i32,
         to: *mut u8,
@@ -280,44 +324,74 @@ impl Mpi {
                 ffi::RSMPI_UINT8_T,
                 int(from),
                 tag,
-                self.own,
+                comm,
                 request.as_mut_ptr(),
             );
             Request(request.assume_init())
         }
     }
 
+    /// Whether a message of [`Mpi::send`] is there that no receive has taken: from this process, or from any.
+    #[inline]
+    pub(crate) fn is_there(&self, from: Option<usize>) -> bool {
+        let mut there = 0;
+        // SAFETY: no status is asked for; the constants are MPI's own.
+        unsafe {
+            ffi::MPI_Iprobe(
+                from.map_or(ffi::RSMPI_ANY_SOURCE, int),
+                ffi::RSMPI_ANY_TAG,
+                self.comm,
+                &mut there,
+                ffi::RSMPI_STATUS_IGNORE,
+            );
+        }
+        there != 0
+    }
+
+    /// Takes a receive back that was started, and has not been seen to be over. `Some(None)`: it is over, and got nothing; `Some`: it has got this; `None`: what
+    /// it gets is on its way.
+    pub(crate) fn take_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
+        // SAFETY: a receive that was started.
+        unsafe { ffi::MPI_Cancel(&mut request.0) };
+        for _ in 0..TESTS {
+            let (mut over, mut taken) = (0, 0);
+            let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
+            // SAFETY: a request that was started; the status is read only where MPI wrote it.
+            unsafe {
+                ffi::MPI_Test(&mut request.0, &mut over, status.as_mut_ptr());
+                if over == 0 {
+                    continue;
+                }
+                let status = status.assume_init();
+                ffi::MPI_Test_cancelled(&status, &mut taken);
+                return Some((taken == 0).then(|| arrived(&status)));
+            }
+        }
+        None
+    }
+
     /// Whether a receive is over, and what it got.
     #[inline]
     pub(crate) fn received(&self, request: &mut Request) -> Option<Arrived> {
-        let (mut over, mut bytes) = (0, 0);
+        let mut over = 0;
         let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
         // SAFETY: a request that was started; the status is read only where MPI wrote it.
         unsafe {
             ffi::MPI_Test(&mut request.0, &mut over, status.as_mut_ptr());
-            if over == 0 {
-                return None;
-            }
-            let status = status.assume_init();
-            ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut bytes);
-            Some(Arrived {
-                from: status.MPI_SOURCE as usize,
-                tag: status.MPI_TAG,
-                bytes: bytes as usize,
-            })
+            (over != 0).then(|| arrived(&status.assume_init()))
         }
     }
 
-    /// Whether a send is over.
+    /// Whether a request is over.
     #[inline]
-    pub(crate) fn sent(&self, request: &mut Request) -> bool {
+    pub(crate) fn is_over(&self, request: &mut Request) -> bool {
         let mut over = 0;
         // SAFETY: a request that was started; no status is asked for.
         unsafe { ffi::MPI_Test(&mut request.0, &mut over, ffi::RSMPI_STATUS_IGNORE) };
         over != 0
     }
 
-    /// Lets go of a request of [`Mpi::receive`]. If it is `started`, nothing will come for it.
+    /// Lets go of a request of [`Mpi::receive`] or [`Mpi::receive_tagged`]. If it is `started`, nothing will come for it.
     pub(crate) fn free(&self, mut request: Request, started: bool) {
         // SAFETY: a persistent receive, which is cancelled only if it was started.
         unsafe {
@@ -339,5 +413,17 @@ impl Mpi {
                 ffi::MPI_Finalize();
             }
         }
+    }
+}
+
+#[inline]
+fn arrived(status: &ffi::MPI_Status) -> Arrived {
+    let mut bytes = 0;
+    // SAFETY: the status of a receive of bytes that is over.
+    unsafe { ffi::MPI_Get_count(status, ffi::RSMPI_UINT8_T, &mut bytes) };
+    Arrived {
+        from: status.MPI_SOURCE as usize,
+        tag: status.MPI_TAG,
+        bytes: bytes as usize,
     }
 }

@@ -71,6 +71,10 @@ impl Mpi {
         match self.0 {}
     }
 
+    pub(crate) fn receive_tagged(&self, _tag: i32, _to: *mut u8, _len: usize) -> Request {
+        match self.0 {}
+    }
+
     /// # Safety
     /// It cannot be called.
     pub(crate) unsafe fn start_again(&self, request: &mut Request) {
@@ -89,11 +93,31 @@ impl Mpi {
         match self.0 {}
     }
 
+    /// # Safety
+    /// It cannot be called.
+    pub(crate) unsafe fn receive_numbered(
+        &self,
+        _from: usize,
+        _tag: i32,
+        _to: *mut u8,
+        _len: usize,
+    ) -> Request {
+        match self.0 {}
+    }
+
+    pub(crate) fn is_there(&self, _from: Option<usize>) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn take_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
+        match request.0 {}
+    }
+
     pub(crate) fn received(&self, request: &mut Request) -> Option<Arrived> {
         match request.0 {}
     }
 
-    pub(crate) fn sent(&self, request: &mut Request) -> bool {
+    pub(crate) fn is_over(&self, request: &mut Request) -> bool {
         match request.0 {}
     }
 

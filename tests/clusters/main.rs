@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tercio::MpiError;
 use tercio::collective::SystemOperation;
 use tercio::datatype::{UserDatatype, View};
+use tercio::topology::Process;
 use tercio::traits::*;
 
 const TASK: &str = "TERCIO_TEST_TASK";
@@ -487,6 +488,55 @@ impl Forever {
     }
 }
 
+/// Blocking messages by turns, many of one kind and then some of others: what comes next is mostly, but not always, like what came before.
+fn take_turns(other: &Process, rank: i32) {
+    let (payload, mut room) = (|turn: u32, len| vec![turn as u8; len], vec![0_u8; 20_000]);
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    for turn in 0..6000 {
+        let kind = if turn % 100 < 60 { 0 } else { random(8) };
+        let len = match kind {
+            1 => random(100) as usize,
+            2 => 4096,
+            3 => 16384,
+            4 => 20_000,
+            _ => 8,
+        };
+        if (turn + rank as u32) % 2 == 0 {
+            match kind {
+                5 => other.send_with_tag(&payload(turn, len)[..], 5),
+                // Received in the other order.
+                6 => {
+                    other.send_with_tag(&payload(turn, 16)[..], 6);
+                    other.send(&payload(turn, len)[..]);
+                }
+                7 => other.synchronous_send(&payload(turn, len)[..]),
+                _ => other.send(&payload(turn, len)[..]),
+            }
+            continue;
+        }
+        if turn % 701 == 0 {
+            // It is there already, or the wait for it is long.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let tag = if kind == 5 { 5 } else { 0 };
+        let status = match kind {
+            2 => other.receive_into(&mut room[..]),
+            _ => other.receive_into_with_tag(&mut room[..], tag),
+        };
+        let got = status.count(u8::equivalent_datatype()) as usize;
+        assert_eq!((status.tag(), got), (tag, len), "turn {turn}");
+        assert_eq!(room[..got], payload(turn, len), "turn {turn}");
+        if kind == 6 {
+            other.receive_into_with_tag(&mut room[..16], 6);
+            assert_eq!(room[..16], payload(turn, 16), "turn {turn}");
+        }
+    }
+}
+
 /// The part of a task.
 fn play(task: &str) {
     if task == "threads" {
@@ -536,6 +586,9 @@ fn play(task: &str) {
                         assert_eq!(got, [tag; 100]);
                     }
                 }
+            }
+            if rank < 2 {
+                take_turns(&world.process_at_rank(1 - rank), rank);
             }
             let mut sum = 0;
             world.all_reduce_into(&rank, &mut sum, SystemOperation::sum());

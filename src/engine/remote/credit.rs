@@ -27,6 +27,9 @@ impl State {
             remote.given.matched(bytes);
             self.tell_credit(from, None);
         }
+        if self.mpi.as_ref().is_some_and(|mpi| mpi.is_to_tell(from)) {
+            self.give_credit(from);
+        }
     }
 
     /// Tells `from` what it may send, if that is `least` bytes more than it knows; `None`: if it is worth a frame of its own.
@@ -56,6 +59,9 @@ impl State {
             }
             None => remote.given.tell(fabric::CREDIT, &mut 0),
         };
+        if let Some(mpi) = &mut self.mpi {
+            return mpi.tell(from, allowed);
+        }
         let head = SlotHead {
             code: allowed,
             ..SlotHead::default()

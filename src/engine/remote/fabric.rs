@@ -2,14 +2,18 @@
 //! transport/mpi/README.md has the protocol.
 use super::super::protocol::{CTS, EAGER_COST, FLAG_FOLLOWS, id_of};
 use super::super::requests::{Receive, RecvPhase, Send, SendPhase, State as Request};
-use super::super::state::{State, corrupt};
-use super::super::{Engine, RecvSpan, RequestId, SendMode, SendSpan, aborted};
+use super::super::state::{Link, State, corrupt};
+use super::super::{
+    Comm, Engine, Peer, RecvSpan, RequestId, SendMode, SendSpan, aborted, protocol, receive_of,
+};
 use super::outgoing::{append, head_for, head_of};
 use super::plain;
 use crate::job::RankState;
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
-use crate::transport::mpi::{AHEAD, EAGER, Fabric, NUMBERS, Number, Numbers, PART, Part};
+use crate::transport::mpi::{
+    AHEAD, EAGER, Fabric, HELD, NUMBERS, Number, Numbers, PART, Part, Straight,
+};
 use crate::transport::shm::{CONTROL, SMALL, SlotHead};
 use crate::transport::tcp::credit::Given;
 use crate::transport::tcp::frame::{Frame, Kind, OFFER};
@@ -22,6 +26,8 @@ pub(super) const CREDIT: u64 = 256 * 1024;
 const BATCH: usize = 32;
 /// Looks for a short message before a receive takes the general way; each is a call of MPI.
 const SOON: u32 = 100;
+/// The same where its memory is MPI's meanwhile, and where a send's is: a longer one of them takes 4 µs here.
+const STRAIGHT: u32 = 400;
 /// A rank with a payload under way does not sleep before so much time has passed without any news of it: an MPI moves bytes only while it is called.
 const MOVING: Duration = Duration::from_millis(10);
 /// How long a blocked rank sleeps between two looks: nothing wakes it when a message comes.
@@ -31,7 +37,8 @@ const NAP: Duration = Duration::from_micros(100);
 struct Coming {
     id: RequestId,
     from: usize,
-    number: Number,
+    /// None of a short message, which is one part that is asked for.
+    number: Option<Number>,
     total: usize,
     /// Bytes for which receives are posted, and bytes that are there.
     asked: usize,
@@ -94,10 +101,33 @@ impl Mpi {
         self.fabric.is_open().then_some(NAP)
     }
 
+    /// Whether a rank is to be told how many of its messages were taken.
+    #[inline]
+    pub(super) fn is_to_tell(&self, from: usize) -> bool {
+        self.fabric.is_to_tell(from)
+    }
+
+    /// Tells a rank how many bytes it may send in all.
+    pub(super) fn tell(&mut self, to: usize, allowed: u64) {
+        self.fabric.tell(to, allowed);
+    }
+
+    /// A rank says goodbye, and how often it has told credit.
+    pub(super) fn has_told(&mut self, from: usize, times: u32) {
+        self.fabric.has_told(from, times);
+    }
+
     /// Whether frames are under way that nobody's request stands for.
     pub(super) fn owes(&self) -> bool {
         self.fabric.owes()
     }
+}
+
+/// What became of a receive of the next message.
+pub(in super::super) enum Soon {
+    Here(Status),
+    /// It is on its way: this receive gets it.
+    Comes(RequestId),
 }
 
 /// Whether the payload of so many bytes is to get into the receive's memory.
@@ -122,34 +152,64 @@ impl State {
         self.mpi = Some(mpi);
     }
 
-    /// Sends a small message now, if its way is MPI and nothing stands in it.
-    #[inline(never)]
-    pub(in super::super) fn send_now_through_mpi(
+    /// Whether so short a message to another rank may go by [`State::send_soon`].
+    #[inline(always)]
+    pub(in super::super) fn sends_soon(&self, to: usize, len: usize) -> bool {
+        let far = |link: &Link| link.remote.is_some();
+        len <= EAGER && self.mpi.is_some() && self.links.get(to).is_some_and(far)
+    }
+
+    /// Sends a message whose like was sent before, if its way is MPI and nothing stands in it. `Some(None)`: it has left.
+    #[inline(always)]
+    pub(in super::super) fn send_soon(
         &mut self,
         to: usize,
-        envelope: &Envelope,
+        envelope: Envelope,
         span: &SendSpan,
-    ) -> bool {
-        let (Some(mpi), Some(payload)) = (&mut self.mpi, span.contiguous_ptr()) else {
-            return false;
-        };
-        let link = &mut self.links[to];
-        if link
-            .remote
-            .as_ref()
-            .is_none_or(|remote| link.charged + EAGER_COST > remote.allowed)
-        {
-            return false;
+        mode: SendMode,
+        site: Site,
+    ) -> Option<Option<RequestId>> {
+        let (mpi, payload) = (self.mpi.as_mut()?, span.contiguous_ptr()?);
+        let link = self.links.get_mut(to)?;
+        let cost = (span.len() as u64).max(EAGER_COST);
+        let allowed = link.remote.as_ref()?.allowed;
+        if link.charged + cost > allowed {
+            return None;
         }
-        // SAFETY: the span's bytes are there, and lent for the length of the call.
-        let sent = unsafe {
+        // SAFETY: the payload is lent until the send is over; it is over when the part has left.
+        let part = unsafe {
+            let head = head_of(&envelope);
             mpi.fabric
-                .send_small(to, &head_of(envelope), payload, span.len())
-        };
-        if sent {
-            link.charged += EAGER_COST;
+                .send_known(to, &head, payload, span.len(), STRAIGHT)
+        }?;
+        link.charged += cost;
+        if mpi.fabric.is_far_ahead(to) || link.charged + CREDIT / 2 > allowed {
+            self.hear_credit();
         }
-        sent
+        match part {
+            None => Some(None),
+            Some(part) => Some(Some(self.leaves(
+                to,
+                envelope,
+                span.clone(),
+                mode,
+                site,
+                part,
+            ))),
+        }
+    }
+
+    /// Hears what other ranks allow.
+    #[cold]
+    fn hear_credit(&mut self) {
+        let Some(mpi) = &mut self.mpi else { return };
+        while let Some((from, allowed)) = mpi.fabric.hear() {
+            let link = self.links.get_mut(from);
+            if let Some(remote) = link.and_then(|link| link.remote.as_mut()) {
+                // Nonsense harms only the bound on the other's memory.
+                remote.allowed = remote.allowed.max(allowed);
+            }
+        }
     }
 
     /// Starts a send; `None` if it is over already.
@@ -168,14 +228,15 @@ impl State {
             len,
             head: head_of(&envelope),
         };
+        let may = |link: &Link| {
+            let remote = link.remote.as_ref();
+            remote.is_some_and(|remote| link.charged + cost <= remote.allowed)
+        };
+        if !may(&self.links[to]) {
+            self.hear_credit();
+        }
         let link = &mut self.links[to];
-        if mode != SendMode::Synchronous
-            && len <= EAGER
-            && link
-                .remote
-                .as_ref()
-                .is_some_and(|remote| link.charged + cost <= remote.allowed)
-        {
+        if mode != SendMode::Synchronous && len <= EAGER && may(link) {
             link.charged += cost;
             // What is small is copied, so that its send is over at once.
             let lent = span.contiguous_ptr().filter(|_| len > SMALL);
@@ -197,7 +258,7 @@ impl State {
         let id = self.requests.add(Request::Send(Box::new(send)));
         (frame.kind, frame.len) = (Kind::Offer, OFFER);
         let number = match len {
-            ..=EAGER => None,
+            ..=HELD => None,
             _ => self.mpi.as_mut().and_then(|mpi| mpi.follows.take()),
         };
         let answer = match number {
@@ -340,7 +401,7 @@ impl State {
             mpi.coming.push(Coming {
                 id,
                 from,
-                number,
+                number: Some(number),
                 total,
                 asked: 0,
                 got: 0,
@@ -359,6 +420,7 @@ impl State {
         let Some(receive) = self.requests.receive(coming.id) else {
             return;
         };
+        let Some(number) = coming.number else { return };
         // What is refused, or does not fit, is thrown away.
         let lent = receive
             .span
@@ -369,9 +431,9 @@ impl State {
             let part = match lent {
                 // SAFETY: bytes `at..at + len` are inside of the receive's memory, which is lent until it is over; it is over when all parts are there.
                 Some(first) => unsafe {
-                    fabric.receive_lent(coming.from, coming.number, first.add(at), len)
+                    fabric.receive_lent(coming.from, number, first.add(at), len)
                 },
-                None => fabric.receive_packed(coming.from, coming.number, len),
+                None => fabric.receive_packed(coming.from, number, len),
             };
             coming.parts.push_back(part);
             coming.asked += len;
@@ -430,36 +492,81 @@ impl State {
 
     /// Receives the next message that comes through MPI, if it is there or comes soon, is the one that is wanted, and is short. The caller has seen that nothing
     /// else could match it. Where something else comes, that stays for the next progress.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn receive_soon(
         &mut self,
         world: usize,
-        context: u32,
-        tag: Option<i32>,
+        (comm, from, tag): (&Comm, Peer, Option<i32>),
         span: &RecvSpan,
-    ) -> Option<Status> {
+        site: Site,
+    ) -> Option<Soon> {
         let mpi = self.mpi.as_mut()?;
-        let looks = self.waiter.first_polls().min(SOON);
-        let (from, head, body) = mpi.fabric.first_short(looks)?;
-        let len = body.len();
-        if from != world
-            || head.context != context
-            || tag.is_some_and(|tag| tag != head.tag)
-            || len > span.len()
-            || !TypeCode(head.code).goes_with(span.code())
-        {
-            return None;
-        }
-        let (source, tag) = (head.source as usize, head.tag);
-        span.fill_at(0, body);
-        mpi.fabric.pass();
-        self.add_remote_matched(world, (len as u64).max(EAGER_COST));
-        Some(Status {
-            source: Some(source),
-            tag: Some(tag),
+        let looks = self.waiter.first_polls();
+        let context = comm.context();
+        let fits = |head: &SlotHead, len: usize| {
+            head.context == context
+                && tag.is_none_or(|tag| tag == head.tag)
+                && len <= span.len()
+                && TypeCode(head.code).goes_with(span.code())
+        };
+        let status = |head: &SlotHead, len: usize| Status {
+            source: Some(head.source as usize),
+            tag: Some(head.tag),
             bytes: len as u64,
             cancelled: false,
-        })
+        };
+        if !mpi.fabric.goes_straight() {
+            let (sender, head, body) = mpi.fabric.first_short(looks.min(SOON))?;
+            let len = body.len();
+            if sender != world || !fits(head, len) {
+                return None;
+            }
+            let status = status(head, len);
+            span.fill_at(0, body);
+            mpi.fabric.pass();
+            self.add_remote_matched(world, (len as u64).max(EAGER_COST));
+            return Some(Soon::Here(status));
+        }
+        let room = span.contiguous_ptr()?;
+        let (expected, head, len) = mpi.fabric.expected(world, fits)?;
+        let (head, status) = (*head, status(head, len));
+        // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
+        let straight = unsafe {
+            mpi.fabric
+                .receive_straight(world, (expected, len), room, looks.min(STRAIGHT))
+        };
+        let soon = match straight {
+            Straight::Here => Soon::Here(status),
+            Straight::Nothing => return None,
+            Straight::UnderWay(part) => {
+                let mut receive = receive_of(comm, from, tag, span.clone(), site);
+                receive.message = Some((protocol::envelope_of(&head, len as u64), world));
+                receive.phase = RecvPhase::Coming { got: 0 };
+                Soon::Comes(self.comes(world, receive, part))
+            }
+        };
+        self.add_remote_matched(world, (len as u64).max(EAGER_COST));
+        Some(soon)
+    }
+
+    /// A short message is on its way to its receive.
+    #[cold]
+    fn comes(&mut self, from: usize, receive: Receive, part: Part) -> RequestId {
+        let total = part.len;
+        let id = self.requests.add_receive(receive);
+        if let Some(mpi) = &mut self.mpi {
+            mpi.moved = Instant::now();
+            mpi.coming.push(Coming {
+                id,
+                from,
+                number: None,
+                total,
+                asked: total,
+                got: 0,
+                parts: VecDeque::from([part]),
+            });
+        }
+        id
     }
 
     /// Looks at everything that comes and goes through MPI. Whether anything happened.
@@ -551,7 +658,7 @@ impl State {
             }
             if moved && payload.got == payload.total {
                 let (id, total) = (payload.id, payload.total);
-                if let Number::Granted(number) = payload.number {
+                if let Some(Number::Granted(number)) = payload.number {
                     grants.give_back(number);
                 }
                 coming.swap_remove(at);
@@ -623,8 +730,11 @@ impl Engine {
             let mut state = self.state.get();
             for peer in 0..state.links.len() {
                 if state.links[peer].remote.is_some() {
-                    let goodbye = plain(Kind::Goodbye, SlotHead::default());
-                    state.send_frame(peer, &goodbye, |_| {});
+                    let head = SlotHead {
+                        site: state.mpi.as_ref().map_or(0, |mpi| mpi.fabric.told(peer)),
+                        ..SlotHead::default()
+                    };
+                    state.send_frame(peer, &plain(Kind::Goodbye, head), |_| {});
                 }
             }
         }
@@ -633,6 +743,8 @@ impl Engine {
             {
                 let mut state = self.state.get();
                 let moved = state.progress_mpi().map_err(|e| e.at(site))?;
+                state.hear_credit();
+                let heard = state.mpi.as_ref().is_none_or(|mpi| mpi.fabric.heard_all());
                 let all = state
                     .links
                     .iter()
@@ -643,7 +755,7 @@ impl Engine {
                     let control = self.segment.control();
                     control.set_state(self.places.local(), RankState::Finalized);
                 }
-                if all && told {
+                if all && heard && told {
                     if let Some(mpi) = state.mpi.take() {
                         mpi.leave();
                     }

@@ -243,6 +243,9 @@ impl State {
                 if let Some(remote) = self.remote(from) {
                     remote.heard_goodbye = true;
                 }
+                if let Some(mpi) = &mut self.mpi {
+                    mpi.has_told(from, frame.head.site);
+                }
                 Ok(())
             }
         }

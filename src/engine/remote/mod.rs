@@ -7,6 +7,7 @@ mod incoming;
 mod outgoing;
 
 pub(crate) use fabric::Mpi;
+pub(super) use fabric::Soon;
 
 use super::RequestId;
 use super::places::Places;

@@ -1,20 +1,25 @@
 //! The system's MPI between hosts: frames in and out, and parts of long payloads. README.md has the protocol.
 //!
 //! May use the operating system's floor, where MPI's calls are; must never know matching, requests or communicators.
+mod pair;
+mod ring;
+
 use crate::sys::mpi::{Mpi, Request};
 use crate::sys::mpi_request::Arrived;
-use crate::transport::shm::{SMALL, SlotHead, copy};
+use crate::transport::shm::SlotHead;
 use crate::transport::tcp::frame::{Frame, HEAD, Kind};
 use core::ops::Range;
+use pair::{Incoming, Outgoing, Sort};
+use ring::Ring;
 use std::collections::VecDeque;
 
-/// The longest message that travels with its envelope. At the receiver it is copied once more than MPI does; a longer one costs a message more (measured by
-/// scripts/compare --rows mpi).
-pub(crate) const EAGER: usize = 8 * 1024;
+/// The longest message that travels with its envelope. At a receiver that does not wait for it, it is copied once more than MPI does; a longer one costs a
+/// message more (measured by scripts/compare --rows mpi).
+pub(crate) const EAGER: usize = 16 * 1024;
+/// The longest message that may not follow its envelope before it is matched.
+pub(crate) const HELD: usize = 8 * 1024;
 /// Bytes of a frame with its body.
 const FRAME: usize = HEAD + EAGER;
-/// Receives that are started for frames: 130 KiB.
-const SLOTS: usize = 16;
 /// Bytes of a part: large enough that MPI's own pipelines fill, small enough for the buffer of a payload with gaps.
 pub(crate) const PART: usize = 8 << 20;
 /// Parts of one message that are under way at a time.
@@ -26,27 +31,16 @@ pub(crate) const NUMBERS: usize = 16 * 1024 - 1;
 const GRANTED: i32 = 0;
 const FOLLOWING: i32 = GRANTED + NUMBERS as i32;
 
-/// Heads that a pair remembers in each direction: a short message whose head was sent before is sent without.
-const HEADS: usize = 16;
-/// Tags of messages that any of the ring's receives takes: a frame; a frame whose head is to be remembered as this one of the pair's; the body of a frame whose
-/// head is this one.
-const FRAMES: i32 = 0;
-const REMEMBERED: i32 = 1;
-const BODIES: i32 = REMEMBERED + HEADS as i32;
+/// On the communicator of the parts: what a rank may send.
+const CREDIT: i32 = FOLLOWING + NUMBERS as i32;
+/// Bytes of that: how many bytes it may in all, and how many messages were taken.
+const TOLD: usize = 12;
 
-/// The heads that a pair remembers in one direction.
-type Heads = Option<Box<[SlotHead; HEADS]>>;
-
-/// Where a pair remembers a head: the receiver does what the sender says.
-fn place_of(head: &SlotHead) -> usize {
-    (head.tag as usize
-        ^ (head.tag as usize >> 4)
-        ^ head.context as usize
-        ^ head.site as usize
-        ^ head.source as usize
-        ^ head.code as usize)
-        % HEADS
-}
+/// Looks of a straight receive between two looks whether something else has come from there.
+const ASIDE: u32 = 16;
+/// Messages that must have been taken out of the ring one by one before it is to run out: at least, and at most where that was of no use.
+const PATIENCE: u32 = 8;
+const MOST_PATIENCE: u32 = 1024;
 
 /// What keeps the parts of one long message apart from those of others of the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +93,20 @@ pub(crate) struct Part {
     over: bool,
 }
 
-/// A receive of the ring. Started are those from the head on, but for the head's own once it was seen to be over, and but for the last `idle` ones.
-struct Slot {
-    /// MPI keeps its address.
-    bytes: Vec<u8>,
-    request: Request,
-    /// What came, once that was seen.
-    arrived: Option<Arrived>,
+impl Part {
+    fn lent(request: Request, len: usize) -> Part {
+        Part {
+            request,
+            buffer: None,
+            len,
+            over: false,
+        }
+    }
 }
+
+/// What a straight receive asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected(Sort);
 
 /// What was taken from the ring.
 pub(crate) struct Taken {
@@ -116,111 +116,255 @@ pub(crate) struct Taken {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What became of a receive straight into its memory.
+pub(crate) enum Straight {
+    /// The message is there.
+    Here,
+    /// It has not come, and the receive was taken back.
+    Nothing,
+    /// It is on its way.
+    UnderWay(Part),
+}
+
 /// What a rank has of the system's MPI.
 pub(crate) struct Fabric {
     mpi: Mpi,
-    ring: Vec<Slot>,
-    head: usize,
-    /// Slots before the head whose receive is to be started again. That is done when nothing has come, so that a message does not wait for it.
-    idle: usize,
+    ring: Ring,
     /// Frames that MPI has not let go of yet, oldest first.
     leaving: VecDeque<(Request, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
-    /// Where the next small payload leaves from: `SMALL` bytes.
-    small: Vec<u8>,
-    /// By rank: heads that were sent there, and that came from there.
-    sent: Vec<Heads>,
-    came: Vec<Heads>,
+    /// By rank: what was sent there, and what came from there.
+    sent: Vec<Option<Box<Outgoing>>>,
+    came: Vec<Option<Box<Incoming>>>,
+    /// The receive of what others tell of credit, if there is any.
+    credit: Option<(Vec<u8>, Request)>,
+    /// By rank that has said goodbye: how often it has told credit.
+    promised: Vec<Option<u32>>,
+    /// Messages in a row that were taken out of the open ring one by one, or straight, while it was closed.
+    streak: u32,
+    patience: u32,
 }
 
 impl Fabric {
-    /// Starts the ring's receives, if it is to be `open`.
+    /// Receives nothing, unless it is to be `open`.
     pub(crate) fn over(mpi: Mpi, open: bool) -> Fabric {
         let ranks = mpi.size();
-        let heads = || (0..ranks).map(|_| None).collect();
         let mut fabric = Fabric {
-            sent: heads(),
-            came: heads(),
+            ring: match open {
+                true => Ring::of(&mpi, FRAME),
+                false => Ring::default(),
+            },
+            credit: open.then(|| {
+                let mut bytes = vec![0; TOLD];
+                let request = mpi.receive_tagged(CREDIT, bytes.as_mut_ptr(), TOLD);
+                (bytes, request)
+            }),
+            promised: vec![None; ranks],
             mpi,
-            ring: Vec::new(),
-            head: 0,
-            idle: 0,
             leaving: VecDeque::new(),
             spare: Vec::new(),
-            small: vec![0; SMALL],
+            sent: (0..ranks).map(|_| None).collect(),
+            came: (0..ranks).map(|_| None).collect(),
+            streak: 0,
+            patience: PATIENCE,
         };
-        if open {
-            let slots = (0..SLOTS).map(|_| {
-                let mut bytes = vec![0; FRAME];
-                Slot {
-                    request: fabric.mpi.receive(bytes.as_mut_ptr(), FRAME),
-                    bytes,
-                    arrived: None,
-                }
-            });
-            fabric.ring = slots.collect();
-            fabric.idle = SLOTS;
-            fabric.start_again();
-        }
+        fabric.listen();
         fabric
     }
 
-    /// What has come next, if it is there by the last of so many looks.
-    #[inline(always)]
-    fn look(&mut self, mut looks: u32) -> Option<Arrived> {
-        if self.idle == SLOTS {
-            self.start_again();
-        }
-        if let Some(arrived) = self.ring[self.head].arrived {
-            return Some(arrived);
-        }
-        loop {
-            let slot = &mut self.ring[self.head];
-            if let Some(arrived) = self.mpi.received(&mut slot.request) {
-                slot.arrived = Some(arrived);
-                return Some(arrived);
-            }
-            if self.idle > 0 {
-                self.start_again();
-            }
-            looks = looks.checked_sub(1).filter(|left| *left > 0)?;
+    /// Starts the receive of what others tell of credit.
+    fn listen(&mut self) {
+        if let Some((_, request)) = &mut self.credit {
+            // SAFETY: the bytes are on the heap, and are read only after the receive was seen to be over; it is cancelled before they are let go of.
+            unsafe { self.mpi.start_again(request) };
         }
     }
 
-    /// Starts the receives of the slots before the head again, in the order of the ring.
-    #[inline(never)]
-    fn start_again(&mut self) {
-        while self.idle > 0 {
-            let at = (self.head + SLOTS - self.idle) % SLOTS;
-            // SAFETY: the bytes are on the heap and belong to the ring, which touches them only after the receive was seen to be over, and cancels it before it
-            // lets go of them.
-            unsafe { self.mpi.start_again(&mut self.ring[at].request) };
-            self.idle -= 1;
+    /// What a rank tells: how many bytes it allows in all.
+    pub(crate) fn hear(&mut self) -> Option<(usize, u64)> {
+        let (bytes, request) = self.credit.as_mut()?;
+        let from = self.mpi.received(request)?.from;
+        let (allowed, taken) = bytes.split_first_chunk()?;
+        let (allowed, taken) = (u64::from_le_bytes(*allowed), taken.first_chunk().copied());
+        self.listen();
+        if let (Some(Some(sent)), Some(taken)) = (self.sent.get_mut(from), taken) {
+            sent.were_taken(u32::from_le_bytes(taken));
         }
+        Some((from, allowed))
+    }
+
+    /// Tells a rank how many bytes it may send in all.
+    pub(crate) fn tell(&mut self, to: usize, allowed: u64) {
+        let Some(Some(came)) = self.came.get_mut(to) else {
+            return;
+        };
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.extend(allowed.to_le_bytes());
+        bytes.extend(came.tell().to_le_bytes());
+        // SAFETY: the bytes are on the heap and are kept, untouched, until the send was seen to be over.
+        let request = unsafe { self.mpi.send_own(to, CREDIT, bytes.as_ptr(), bytes.len()) };
+        self.leaves(request, bytes);
+    }
+
+    /// Bytes that MPI still reads, perhaps.
+    #[inline]
+    fn leaves(&mut self, mut request: Request, bytes: Vec<u8>) {
+        if self.mpi.is_over(&mut request) {
+            self.spare.push(bytes);
+        } else {
+            self.leaving.push_back((request, bytes));
+        }
+    }
+
+    /// Whether a rank is to be told how many of its messages were taken.
+    #[inline]
+    pub(crate) fn is_to_tell(&self, from: usize) -> bool {
+        let came = self.came.get(from).and_then(Option::as_ref);
+        came.is_some_and(|came| came.is_to_tell())
+    }
+
+    /// How often a rank was told.
+    pub(crate) fn told(&self, to: usize) -> u32 {
+        let came = self.came.get(to).and_then(Option::as_ref);
+        came.map_or(0, |came| came.told())
+    }
+
+    /// A rank says at its end how often it has told.
+    pub(crate) fn has_told(&mut self, from: usize, times: u32) {
+        if let Some(promised) = self.promised.get_mut(from) {
+            *promised = Some(times);
+        }
+    }
+
+    /// Whether all was heard that ranks have told which have said goodbye.
+    pub(crate) fn heard_all(&self) -> bool {
+        let heard = |sent: &Option<Box<Outgoing>>| sent.as_ref().map_or(0, |sent| sent.heard());
+        let mut ranks = self.promised.iter().zip(&self.sent);
+        let enough = |heard: u32, times: u32| heard.wrapping_sub(times) < u32::MAX / 2;
+        ranks.all(|(promised, sent)| promised.is_none_or(|times| enough(heard(sent), times)))
+    }
+
+    /// Whether so many messages are under way to a rank that it is time to hear what was taken of them.
+    #[inline]
+    pub(crate) fn is_far_ahead(&self, to: usize) -> bool {
+        let sent = self.sent.get(to).and_then(Option::as_ref);
+        sent.is_some_and(|sent| sent.is_far_ahead())
+    }
+
+    /// Whether messages may be received straight into their receives' memory: nothing else takes them then.
+    #[inline(always)]
+    pub(crate) fn goes_straight(&mut self) -> bool {
+        if !self.ring.is_open() {
+            return true;
+        }
+        let closed = self.streak >= self.patience && self.ring.runs_out();
+        if closed {
+            self.streak = 0;
+        }
+        closed
+    }
+
+    /// What the next message from a rank will be if it is like one before it that is `wanted`: as what it is asked for, its head and length.
+    #[inline(always)]
+    pub(crate) fn expected(
+        &self,
+        from: usize,
+        wanted: impl Fn(&SlotHead, usize) -> bool,
+    ) -> Option<(Expected, &SlotHead, usize)> {
+        let came = self.came.get(from)?.as_ref()?;
+        let (sort, head, len) = came.expected(wanted)?;
+        Some((Expected(sort), head, len))
+    }
+
+    /// Receives the next message of a rank straight, if it is the one that is expected, and comes by the last of so many looks. It must be so that
+    /// [`Fabric::goes_straight`].
+    ///
+    /// # Safety
+    /// There is room for the `len` bytes of what is expected at `to`, which are nobody else's until the message is there.
+    #[inline(always)]
+    pub(crate) unsafe fn receive_straight(
+        &mut self,
+        from: usize,
+        (Expected(sort), len): (Expected, usize),
+        to: *mut u8,
+        looks: u32,
+    ) -> Straight {
+        let Some(Some(came)) = self.came.get_mut(from) else {
+            return Straight::Nothing;
+        };
+        // SAFETY: the caller's promise; the request is over, was taken back, or is handed on.
+        let mut request = unsafe { self.mpi.receive_numbered(from, sort.tag(), to, len) };
+        let mut here = false;
+        for look in 1..=looks {
+            here = self.mpi.is_over(&mut request);
+            if here || look % ASIDE == 0 && self.mpi.is_there(Some(from)) {
+                break;
+            }
+        }
+        if !here {
+            match self.mpi.take_back(&mut request) {
+                Some(Some(_)) => {}
+                Some(None) => {
+                    self.was_straight();
+                    return Straight::Nothing;
+                }
+                None => {
+                    came.take(sort, len);
+                    return Straight::UnderWay(Part::lent(request, len));
+                }
+            }
+        }
+        came.take(sort, len);
+        self.streak += 1;
+        Straight::Here
+    }
+
+    /// What was expected did not come: how much a closed ring was of use tells how soon it is closed again.
+    #[cold]
+    fn was_straight(&mut self) {
+        self.patience = match self.streak {
+            ..PATIENCE => (2 * self.patience).min(MOST_PATIENCE),
+            _ => PATIENCE,
+        };
+        self.streak = 0;
     }
 
     /// The short message that comes next, by its sender, head and body, if it is there by the last of so many looks. It stays the next one. `None` too where
     /// something else comes next.
     #[inline(always)]
     pub(crate) fn first_short(&mut self, looks: u32) -> Option<(usize, &SlotHead, &[u8])> {
-        let Arrived { from, tag, bytes } = self.look(looks)?;
-        let heads = self.came.get(from).and_then(Option::as_ref);
-        let place = usize::try_from(tag - BODIES).unwrap_or(usize::MAX);
-        Some((
-            from,
-            heads?.get(place)?,
-            self.ring[self.head].bytes.get(..bytes)?,
-        ))
+        let Arrived { from, tag, bytes } = self.ring.look(&self.mpi, looks)?;
+        let came = self.came.get(from)?.as_ref()?;
+        let head = came.head_of(came.sort(tag, bytes)?)?;
+        Some((from, head, self.ring.bytes().get(..bytes)?))
+    }
+
+    /// Is done with the message that [`Fabric::first_short`] gave.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        if let Some(Arrived { from, tag, bytes }) = self.ring.look(&self.mpi, 1) {
+            if let Some(Some(came)) = self.came.get_mut(from) {
+                if let Some(sort) = came.sort(tag, bytes) {
+                    came.take(sort, bytes);
+                }
+            }
+        }
+        self.streak += 1;
+        self.ring.pass();
     }
 
     /// Takes the next frame: who sent it, the frame if it can be one, and where in the bytes its body is. The bytes are to be given back.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Taken> {
-        let Arrived { from, tag, bytes } = self.look(1)?;
-        let all = core::mem::take(&mut self.ring[self.head].bytes);
-        let whole = |heads: &mut Heads| {
-            if let Some(place) = usize::try_from(tag - BODIES).ok().filter(|p| *p < HEADS) {
-                let head = heads.as_ref()?[place];
+        let Arrived { from, tag, bytes } = self.ring.look(&self.mpi, 1)?;
+        self.streak = 0;
+        let all = core::mem::take(self.ring.bytes());
+        let whole = |came: &mut Option<Box<Incoming>>| {
+            let came = came.get_or_insert_default();
+            let sort = came.sort(tag, bytes)?;
+            if let Some(head) = came.head_of(sort).copied() {
+                came.take(sort, bytes);
                 let frame = Frame {
                     kind: Kind::Eager,
                     len: bytes,
@@ -229,10 +373,10 @@ impl Fabric {
                 return Some((frame, 0..bytes));
             }
             let frame = Frame::decode(all.get(..bytes)?.first_chunk()?).ok()?;
-            if let Ok(place) = usize::try_from(tag - REMEMBERED) {
-                let heads = heads.get_or_insert_with(|| Box::new([SlotHead::default(); HEADS]));
-                *heads.get_mut(place)? = frame.head;
+            if let Sort::Remembered(place) = sort {
+                came.remember(place, &frame.head);
             }
+            came.take(sort, frame.len);
             (frame.len == bytes - HEAD && frame.kind != Kind::Data).then_some((frame, HEAD..bytes))
         };
         let frame = self.came.get_mut(from).and_then(whole);
@@ -243,35 +387,28 @@ impl Fabric {
         })
     }
 
-    /// Is done with the message that [`Fabric::first_short`] gave.
-    #[inline]
-    pub(crate) fn pass(&mut self) {
-        self.ring[self.head].arrived = None;
-        self.head = (self.head + 1) % SLOTS;
-        self.idle += 1;
-    }
-
     /// Takes the bytes of the frame that [`Fabric::next`] gave last.
     #[inline]
     pub(crate) fn give_back(&mut self, bytes: Vec<u8>) {
-        self.ring[self.head].bytes = bytes;
-        self.pass();
+        *self.ring.bytes() = bytes;
+        self.ring.pass();
     }
 
     /// Sends a frame; `body` appends what belongs behind its head.
     #[inline]
     pub(crate) fn send(&mut self, to: usize, frame: &Frame, body: impl FnOnce(&mut Vec<u8>)) {
-        self.send_copied(to, FRAMES, Some(frame), body);
+        self.send_copied(to, Sort::Frame, Some(frame), body);
     }
 
     #[inline]
     fn send_copied(
         &mut self,
         to: usize,
-        tag: i32,
+        sort: Sort,
         frame: Option<&Frame>,
         body: impl FnOnce(&mut Vec<u8>),
     ) {
+        self.sent[to].get_or_insert_default().count();
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         if let Some(frame) = frame {
@@ -280,12 +417,8 @@ impl Fabric {
         body(&mut bytes);
         debug_assert!(frame.is_none_or(|frame| bytes.len() == HEAD + frame.len));
         // SAFETY: the bytes are on the heap and are kept, untouched, until the send was seen to be over.
-        let mut request = unsafe { self.mpi.send(to, tag, bytes.as_ptr(), bytes.len()) };
-        if self.mpi.sent(&mut request) {
-            self.spare.push(bytes);
-        } else {
-            self.leaving.push_back((request, bytes));
-        }
+        let request = unsafe { self.mpi.send(to, sort.tag(), bytes.as_ptr(), bytes.len()) };
+        self.leaves(request, bytes);
     }
 
     /// Sends a short message. A part, if its payload still lies in memory of others, `lent`; without that `body` appends it to a buffer, and there is none.
@@ -300,64 +433,67 @@ impl Fabric {
         lent: Option<*const u8>,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Part> {
-        let place = place_of(&frame.head);
-        let heads = self.sent[to].get_or_insert_with(|| Box::new([SlotHead::default(); HEADS]));
-        // What was never sent is all zero here.
-        if heads[place] != frame.head || frame.head == SlotHead::default() {
-            heads[place] = frame.head;
-            self.send_copied(to, REMEMBERED + place as i32, Some(frame), body);
-            return None;
-        }
-        let tag = BODIES + place as i32;
-        let Some(from) = lent else {
-            self.send_copied(to, tag, None, body);
-            return None;
+        let sent = self.sent[to].get_or_insert_default();
+        let (sort, frame_or_none) = match (sent.known(&frame.head, frame.len), lent) {
+            (Some(sort), Some(from)) => {
+                // SAFETY: the caller keeps the bytes.
+                return unsafe { self.send_body(to, sort, from, frame.len, 1) };
+            }
+            (Some(sort), None) => (sort, None),
+            (None, _) => (sent.remember(&frame.head, frame.len), Some(frame)),
         };
-        // SAFETY: the caller keeps the bytes.
-        let mut request = unsafe { self.mpi.send(to, tag, from, frame.len) };
-        (!self.mpi.sent(&mut request)).then_some(Part {
-            request,
-            buffer: None,
-            len: frame.len,
-            over: false,
-        })
+        self.send_copied(to, sort, frame_or_none, body);
+        None
     }
 
-    /// Sends a message of up to [`SMALL`] bytes whose head is remembered. False: it is not.
+    /// As [`Fabric::send_short`], of a message whose head is remembered; `None`: it is not. If its payload has left by the last of so many looks there is no
+    /// part.
     ///
     /// # Safety
-    /// The `len` bytes at `payload` can be read.
+    /// The `len` bytes at `payload` stay as they are until the part was seen to have left.
     #[inline(always)]
-    pub(crate) unsafe fn send_small(
+    pub(crate) unsafe fn send_known(
         &mut self,
         to: usize,
         head: &SlotHead,
         payload: *const u8,
         len: usize,
-    ) -> bool {
-        let place = place_of(head);
-        let heads = self.sent.get(to).and_then(Option::as_ref);
-        if len > SMALL || heads.is_none_or(|heads| heads[place] != *head) {
-            return false;
+        looks: u32,
+    ) -> Option<Option<Part>> {
+        let sort = self.sent.get_mut(to)?.as_mut()?.known(head, len)?;
+        // SAFETY: the caller keeps the bytes.
+        Some(unsafe { self.send_body(to, sort, payload, len, looks) })
+    }
+
+    /// # Safety
+    /// As for [`Fabric::send_known`].
+    #[inline(always)]
+    unsafe fn send_body(
+        &mut self,
+        to: usize,
+        sort: Sort,
+        from: *const u8,
+        len: usize,
+        looks: u32,
+    ) -> Option<Part> {
+        // SAFETY: the caller keeps the bytes.
+        let mut request = unsafe { self.mpi.send(to, sort.tag(), from, len) };
+        if let Some(Some(sent)) = self.sent.get_mut(to) {
+            sent.count();
         }
-        // SAFETY: the caller's promise; there is room for `SMALL` bytes, which are nobody else's, and are kept until the send was seen to be over.
-        let mut request = unsafe {
-            copy::mostly_8(payload, self.small.as_mut_ptr(), len);
-            let tag = BODIES + place as i32;
-            self.mpi.send(to, tag, self.small.as_ptr(), len)
-        };
-        if !self.mpi.sent(&mut request) {
-            let sent = core::mem::replace(&mut self.small, vec![0; SMALL]);
-            self.leaving.push_back((request, sent));
+        for _ in 0..looks {
+            if self.mpi.is_over(&mut request) {
+                return None;
+            }
         }
-        true
+        Some(Part::lent(request, len))
     }
 
     /// Looks which frames MPI has let go of. Whether any.
     pub(crate) fn look_at_sends(&mut self) -> bool {
         let before = self.leaving.len();
         while let Some((request, _)) = self.leaving.front_mut() {
-            if !self.mpi.sent(request) {
+            if !self.mpi.is_over(request) {
                 break;
             }
             self.spare
@@ -368,7 +504,7 @@ impl Fabric {
 
     /// Whether anything can be received.
     pub(crate) fn is_open(&self) -> bool {
-        !self.ring.is_empty()
+        self.ring.has_slots()
     }
 
     /// Whether frames are under way.
@@ -395,12 +531,7 @@ impl Fabric {
                 Number::Following(_) => self.mpi.send_matched(to, number.tag(), from, len),
             }
         };
-        Part {
-            request,
-            buffer: None,
-            len,
-            over: false,
-        }
+        Part::lent(request, len)
     }
 
     /// Starts to send a part.
@@ -422,13 +553,9 @@ impl Fabric {
         to: *mut u8,
         len: usize,
     ) -> Part {
-        Part {
-            // SAFETY: the caller keeps the bytes.
-            request: unsafe { self.mpi.receive_own(from, number.tag(), to, len) },
-            buffer: None,
-            len,
-            over: false,
-        }
+        // SAFETY: the caller keeps the bytes.
+        let request = unsafe { self.mpi.receive_own(from, number.tag(), to, len) };
+        Part::lent(request, len)
     }
 
     /// Starts to receive a part into a buffer of its own.
@@ -442,7 +569,7 @@ impl Fabric {
 
     /// Whether a part has left.
     pub(crate) fn has_left(&self, part: &mut Part) -> bool {
-        part.over = self.mpi.sent(&mut part.request);
+        part.over = self.mpi.is_over(&mut part.request);
         part.over
     }
 
@@ -455,11 +582,9 @@ impl Fabric {
 
     /// Leaves MPI, when nothing is under way. All ranks do.
     pub(crate) fn finish(mut self) {
-        let started = SLOTS - self.idle;
-        for (at, slot) in self.ring.drain(..).enumerate() {
-            let ahead = (at + SLOTS - self.head) % SLOTS;
-            self.mpi
-                .free(slot.request, ahead < started && slot.arrived.is_none());
+        self.ring.finish(&self.mpi);
+        if let Some((_, request)) = self.credit.take() {
+            self.mpi.free(request, true);
         }
         self.mpi.finish();
     }
@@ -468,8 +593,8 @@ impl Fabric {
 /// Without [`Fabric::finish`] MPI may still write to, or read from, what it was given: then that is never freed.
 impl Drop for Fabric {
     fn drop(&mut self) {
-        core::mem::forget(core::mem::take(&mut self.ring));
         core::mem::forget(core::mem::take(&mut self.leaving));
+        core::mem::forget(self.credit.take());
     }
 }
 
