@@ -25,6 +25,11 @@ const TRIALS: u32 = 6;
 /// Shorter messages measure nothing.
 const TRIAL_BYTES: usize = 64 * 1024;
 
+/// Shorter messages are taken out of the cache downwards, chunk by chunk. The target of a longer one is no longer in the receiver's cache, and its
+/// lines come faster upwards. Near, upwards and downwards: 32 KiB 1.65 and 1.51 us, 64 KiB 2.75 and 2.54, 128 KiB 4.9 and 4.6, 256 KiB alike, 1
+/// MiB 33.9 and 35.9, 4 MiB 183 and 323.
+const DOWNWARDS_BELOW: usize = 256 * 1024;
+
 /// Whether a message can have a staging stream.
 pub(super) enum Staging {
     Now(Passage),
@@ -197,7 +202,10 @@ impl State {
             }
             if !own.lent && tx.takes(len, to) {
                 own.lent = true;
-                return Ok(Staging::Now(tx.begin(to, matched)));
+                let mut passage = tx.begin(to, matched);
+                let way = self.links[to].ways.way(tx.is_long());
+                passage.through = k == 0 && len < DOWNWARDS_BELOW && way == Way::Through;
+                return Ok(Staging::Now(passage));
             }
             tx.check()?;
             if k == 0 && tx.flows(to) {
@@ -300,7 +308,7 @@ impl State {
             if *got < room {
                 let fits = n.min(room - *got);
                 // SAFETY: `fits` bytes fit the span, are in the stream, and the span is lent until the request is complete.
-                unsafe { receive.span.unpack(*got, fits, data) };
+                unsafe { receive.span.unpack_ring(*got, fits, data, rx.way()) };
             }
             rx.consume(n);
             *got += n;

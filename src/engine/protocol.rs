@@ -206,6 +206,7 @@ mod tests {
             stream,
             tail,
             long,
+            through: long,
             start: 1 << 50,
         };
         for source in [

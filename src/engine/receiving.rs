@@ -38,7 +38,11 @@ impl State {
                 let result = result.and_then(|()| {
                     let len = (arrival.len as usize).min(receive.span.len());
                     // SAFETY: `len` bytes fit the span, are in the lane, and the span is lent until the request is complete.
-                    unsafe { receive.span.unpack(0, len, arrival.payload) };
+                    unsafe {
+                        receive
+                            .span
+                            .unpack_ring(0, len, arrival.payload, arrival.way)
+                    };
                     finished(&receive.span, &envelope)
                 });
                 let site = receive.site;

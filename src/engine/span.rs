@@ -173,12 +173,12 @@ impl SendSpan {
     /// # Safety
     /// As for [`SendSpan::pack`].
     #[inline]
-    pub(crate) unsafe fn pack_shared(&self, at: usize, len: usize, out: *mut u8) {
+    pub(crate) unsafe fn pack_lane(&self, len: usize, out: *mut u8, far: bool) {
         match &self.strided {
             // SAFETY: by the contract of this function.
-            None => unsafe { copy::to_shared(self.ptr.add(at), out, len) },
+            None => unsafe { copy::to_lane(self.ptr, out, len, far) },
             // SAFETY: by the contract of this function.
-            Some(_) => unsafe { self.pack(at, len, out) },
+            Some(_) => unsafe { self.pack(0, len, out) },
         }
     }
 
@@ -366,6 +366,21 @@ impl RecvSpan {
                     core::ptr::copy_nonoverlapping(from.add(done), self.ptr.offset(disp), run)
                 }
             }),
+        }
+    }
+
+    /// As [`RecvSpan::unpack`], out of a ring that was filled by `way`.
+    ///
+    /// # Safety
+    /// As for [`RecvSpan::unpack`].
+    #[inline]
+    pub(crate) unsafe fn unpack_ring(&self, at: usize, len: usize, from: *const u8, way: Way) {
+        debug_assert!(at + len <= self.bytes);
+        match &self.strided {
+            // SAFETY: by the contract of this function.
+            None => unsafe { copy::from_ring(from, self.ptr.add(at), len, way) },
+            // SAFETY: by the contract of this function.
+            Some(_) => unsafe { self.unpack(at, len, from) },
         }
     }
 

@@ -14,6 +14,8 @@ use crate::job::Segment;
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Status};
+use crate::transport::shm::near::Nearness;
+use crate::transport::shm::spans::LongSpans;
 use crate::transport::shm::way::Ways;
 use crate::transport::shm::{Arrival, LaneRx, LaneTx, SingleCopy, SlotHead, StreamTx};
 use crate::wait::Waiter;
@@ -56,6 +58,8 @@ pub(super) struct Link {
     pub(super) wish: super::large::Wish,
     /// How the first staging stream is filled for the peer.
     pub(super) ways: Ways,
+    /// How far away its core is, as the lane tells.
+    pub(super) near: Nearness,
     /// What this rank is to one that is reached through a socket; such a link has no lanes.
     pub(super) remote: Option<Box<Remote>>,
     /// The peer's long ring is mapped here.
@@ -89,6 +93,14 @@ pub(super) struct OwnStream {
     pub(super) lent: bool,
 }
 
+/// This rank's long ring, for messages of middle size to near cores.
+pub(super) enum Spans {
+    Untried,
+    /// There was no memory for it; lanes have rings of their own.
+    Without,
+    Open(LongSpans),
+}
+
 /// A word in the segment that a thread waits for while another one polls (`Multiple`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Watch {
@@ -120,6 +132,7 @@ pub(super) struct State {
     pub(super) streams: Vec<OwnStream>,
     /// The first stream's ring may become long: that was not tried yet.
     pub(super) may_grow: bool,
+    pub(super) spans: Spans,
     /// Ranks whose lanes to us are open, and the bitmap that told so.
     open: Vec<usize>,
     open_seen: Vec<u64>,
@@ -179,6 +192,7 @@ impl State {
             dirty: false,
             wish: Default::default(),
             ways: Ways::default(),
+            near: Nearness::default(),
             has_long: false,
             in_place: None,
         });
@@ -203,6 +217,7 @@ impl State {
                 })
                 .collect(),
             may_grow: true,
+            spans: Spans::Untried,
             open: Vec::new(),
             open_seen: vec![0; segment.ranks().div_ceil(64)],
             backlog: Vec::new(),

@@ -8,6 +8,7 @@
 //! credits         [src][dst], one 128-byte line each, written by the receiver
 //! lanes           [dst][src]: slots, then a byte ring                                                      (sparse)
 //! streams         [rank][k]: head line, tail line, staging ring                                            (sparse)
+//! long spans      [rank]: where the rank's messages of middle size to near cores go round                  (sparse)
 //! cells           [block]: header page, a control page a rank, buffers a rank                                              (sparse)
 //! long cells      [block][rank]: of the first blocks, room for the buffers to go round                                       (sparse)
 //! directory       head, the world's members, records: see job/README.md                                                    (sparse)
@@ -24,7 +25,7 @@ pub(crate) const PAGE: usize = 4096;
 /// "TERCIO" and two zero bytes, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TERCIO\0\0");
 /// Counts up with every change of this file's meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 7;
+pub(crate) const LAYOUT_VERSION: u32 = 8;
 
 /// The open-lanes bitmap has this many bits.
 pub(crate) const MAX_LOCAL_RANKS: usize = 1024;
@@ -53,6 +54,10 @@ pub(crate) const FIRST_RING: usize = 2 * 1024 * 1024;
 pub(crate) const OTHER_RING: usize = 64 * 1024;
 /// A rank's streams: each a control page and its ring.
 pub(crate) const STREAM_AREA: usize = STREAMS * PAGE + FIRST_RING + (STREAMS - 1) * OTHER_RING;
+
+/// Bytes of a rank's long ring, for messages of middle size to all whose cores are near. It must be longer than the private caches of both cores:
+/// transport/shm/README.md.
+pub(crate) const LONG_SPANS: usize = 2 * 1024 * 1024;
 
 /// Communicators that can have cells at one time; the others' collectives run as schedules.
 pub(crate) const CELL_BLOCKS: usize = 64;
@@ -138,6 +143,7 @@ pub(crate) struct Map {
     credits: usize,
     lanes: usize,
     streams: usize,
+    long_spans: usize,
     cells: usize,
     long_cells: usize,
     directory: usize,
@@ -157,7 +163,8 @@ impl Map {
         let credits = sites + ranks * SITE_TABLE;
         let lanes = credits + pages(ranks * ranks * LINE);
         let streams = lanes + ranks * ranks * LANE;
-        let cells = streams + ranks * STREAM_AREA;
+        let long_spans = streams + ranks * STREAM_AREA;
+        let cells = long_spans + ranks * LONG_SPANS;
         let long_cells = cells + CELL_BLOCKS * (PAGE + ranks * CELL_AREA);
         let directory = long_cells + LONG_CELL_BLOCKS * ranks * LONG_CELLS;
         let total = directory + DIRECTORY;
@@ -168,6 +175,7 @@ impl Map {
             credits,
             lanes,
             streams,
+            long_spans,
             cells,
             long_cells,
             directory,
@@ -245,6 +253,12 @@ impl Map {
         self.streams + rank * STREAM_AREA + before
     }
 
+    /// The long ring of `rank`.
+    pub(crate) const fn long_spans(&self, rank: usize) -> usize {
+        assert!(rank < self.ranks);
+        self.long_spans + rank * LONG_SPANS
+    }
+
     /// The header page of a cell block; the control pages of its members follow, then their buffers.
     pub(crate) const fn cell_block(&self, block: usize) -> usize {
         assert!(block < CELL_BLOCKS);
@@ -291,7 +305,8 @@ mod tests {
             assert!(map.credit(last, last) + LINE <= map.lane(0, 0));
             assert!(map.lane(last, last) + LANE <= map.stream(0, 0));
             assert!(map.stream(last, 0) + PAGE + FIRST_RING <= map.stream(last, 1));
-            assert!(map.stream(last, STREAMS - 1) + PAGE + OTHER_RING <= map.cell_block(0));
+            assert!(map.stream(last, STREAMS - 1) + PAGE + OTHER_RING <= map.long_spans(0));
+            assert!(map.long_spans(last) + LONG_SPANS <= map.cell_block(0));
             assert!(map.cell_control(0, last) + PAGE <= map.cell_buffers(0, 0));
             assert!(map.cell_buffers(0, last) + CELL_AREA - PAGE <= map.cell_block(1));
             assert_eq!(

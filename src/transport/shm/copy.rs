@@ -125,6 +125,31 @@ pub(crate) unsafe fn to_shared(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// From here on a copy into a lane's ring goes around the cache if the receiver's core is far: 512 bytes take 0.44 us instead of 0.56, 1 KiB 0.48 instead
+/// of 0.86, 2 KiB 0.74 instead of 1.38 (half a round trip).
+const FAR_FROM: usize = 512;
+/// From here on an ordinary copy into a lane's ring is made from the end, so that no prefetcher runs ahead of the stores into lines that the receiver may be
+/// reading (1 KiB near 180 instead of 218 ns, 2 KiB 300 instead of 340; far 0.78 instead of 0.86 us, 1.29 instead of 1.38).
+const DOWNWARDS_FROM: usize = 512;
+
+/// As [`to_shared`], into the ring of a lane. `to` begins a line.
+///
+/// # Safety
+/// As for [`to_shared`].
+#[inline]
+pub(crate) unsafe fn to_lane(from: *const u8, to: *mut u8, len: usize, far: bool) {
+    if len >= if far { FAR_FROM } else { STREAM_FROM } {
+        // SAFETY: the caller's promise.
+        unsafe { by_lines::<true>(from, to, len) }
+    } else if len >= DOWNWARDS_FROM {
+        // SAFETY: the caller's promise.
+        unsafe { downwards(from, to, len) }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
+    }
+}
+
 /// [`to_shared`], by the way that was chosen for a staging ring.
 ///
 /// # Safety
@@ -139,14 +164,104 @@ pub(crate) unsafe fn to_ring(from: *const u8, to: *mut u8, len: usize, way: Way)
     }
 }
 
+/// Copies `len` bytes out of a ring that another rank filled by this way. What lies in its cache is taken from the end: where a core reads such
+/// lines upwards, its prefetchers ask for them too, and each comes late. Near, in a ring of 2 MiB, half a round trip of 1, 2, 4, 8 and 16 KiB upwards and
+/// downwards: 228 and 138, 359 and 163, 635 and 216, 924 and 386, 967 and 826 ns (Zen 4). Lines that are in memory come faster upwards (8 KiB 1.10
+/// against 1.17 us).
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
+#[inline]
+pub(crate) unsafe fn from_ring(from: *const u8, to: *mut u8, len: usize, way: Way) {
+    match way {
+        // SAFETY: the caller's promise.
+        Way::Around => unsafe { from_shared(from, to, len) },
+        // SAFETY: the caller's promise.
+        Way::Through => unsafe { downwards(from, to, len) },
+    }
+}
+
+/// Copies `len` bytes, the last line first. For shared memory on either side, which begins a line.
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+pub(crate) unsafe fn downwards(from: *const u8, to: *mut u8, len: usize) {
+    const PAIR: usize = 128;
+    let whole = len / PAIR * PAIR;
+    // SAFETY: the two parts are the `len` bytes; the processor has AVX2 where it says so.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from.add(whole), to.add(whole), len - whole);
+        if std::arch::is_x86_feature_detected!("avx2") {
+            pairs_by_32(from, to, whole / PAIR);
+        } else {
+            pairs_by_16(from, to, whole / PAIR);
+        }
+    }
+}
+
+/// `pairs` times two lines, the last ones first.
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing that many lines, and they do not overlap. The processor has AVX2.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[target_feature(enable = "avx2")]
+unsafe fn pairs_by_32(from: *const u8, to: *mut u8, pairs: usize) {
+    use core::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_storeu_si256};
+    for pair in (0..pairs).rev() {
+        // SAFETY: four vectors a pair, by the contract.
+        unsafe {
+            let (src, dst) = (
+                from.cast::<__m256i>().add(4 * pair),
+                to.cast::<__m256i>().add(4 * pair),
+            );
+            let parts = [0, 1, 2, 3].map(|i| _mm256_loadu_si256(src.add(i)));
+            for (i, part) in parts.into_iter().enumerate() {
+                _mm256_storeu_si256(dst.add(i), part);
+            }
+        }
+    }
+}
+
+/// The same for processors without AVX2.
+///
+/// # Safety
+/// As for [`pairs_by_32`], but for the processor: SSE2 belongs to x86-64.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+unsafe fn pairs_by_16(from: *const u8, to: *mut u8, pairs: usize) {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
+    for pair in (0..pairs).rev() {
+        // SAFETY: eight vectors a pair, by the contract.
+        unsafe {
+            let (src, dst) = (
+                from.cast::<__m128i>().add(8 * pair),
+                to.cast::<__m128i>().add(8 * pair),
+            );
+            let parts = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| _mm_loadu_si128(src.add(i)));
+            for (i, part) in parts.into_iter().enumerate() {
+                _mm_storeu_si128(dst.add(i), part);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As above.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+pub(crate) unsafe fn downwards(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, len) }
+}
+
 /// Copies a payload out of a lane. A call, so that the short way of 8 bytes stays short.
 ///
 /// # Safety
 /// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
 #[inline(never)]
-pub(super) unsafe fn from_lane(from: *const u8, to: *mut u8, len: usize) {
+pub(super) unsafe fn from_lane(from: *const u8, to: *mut u8, len: usize, way: Way) {
     // SAFETY: the caller's promise.
-    unsafe { from_shared(from, to, len) }
+    unsafe { from_ring(from, to, len, way) }
 }
 
 /// From here on a copy out of shared memory is a loop of our own: memcpy takes `rep movsb` from a few KiB on, which on Zen 4 halves in speed
@@ -303,7 +418,7 @@ mod tests {
             (3, 63, 5000),
             (5, 17, 8191),
         ] {
-            for copy in [to_shared as Copy, from_shared] {
+            for copy in [to_shared as Copy, from_shared, downwards] {
                 let mut target = vec![0_u8; 10_000];
                 // SAFETY: both ranges lie inside their vectors.
                 unsafe { copy(source.as_ptr().add(from), target.as_mut_ptr().add(to), len) };

@@ -4,12 +4,14 @@
 //! producer, one consumer; cursors are private, and the only thing that goes back is the credit line. README.md has the proof.
 use super::copy;
 use super::memory::{BODY, Credit, LaneMemory, SegmentLane, Word};
+use super::way::Way;
 use crate::job::Segment;
 use crate::job::layout::{LANE, LANE_RING, LINE, PAGE, SLOT_INLINE};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes that travel in the slot itself.
 pub(crate) const INLINE: usize = SLOT_INLINE;
@@ -31,7 +33,10 @@ const _: () = assert!(EAGER_MAX <= LANE_RING / 2 && EAGER_MAX <= u16::MAX as usi
 const AHEAD: u64 = 4;
 
 /// Spans of the byte ring begin on lines, so that two messages never share one.
-const SPAN: u64 = 64;
+pub(super) const SPAN: u64 = 64;
+
+/// In a slot's flags: the payload is in the sender's long ring, and the slot's body says where. The other flags are the engine's.
+const FLAG_LONG: u8 = 0x80;
 
 /// The header of a message, as it lies in a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub(crate) struct Arrival {
     ring_after: u64,
     /// Inside the segment. Copy it before interpreting it: a faulty sender may still write there.
     pub(crate) payload: *const u8,
+    /// How it was written: through the cache in a long ring, or in whichever way.
+    pub(crate) way: Way,
 }
 
 impl Arrival {
@@ -86,7 +93,7 @@ impl Arrival {
             }
         } else {
             // SAFETY: as above.
-            unsafe { copy::from_lane(self.payload, to, len) }
+            unsafe { copy::from_lane(self.payload, to, len, self.way) }
         }
     }
 
@@ -291,9 +298,45 @@ impl<M: LaneMemory> Tx<M> {
         true
     }
 
+    /// Sends a message of `len` bytes, [`INLINE`] < `len` <= [`EAGER_MAX`], which lies at this position of the rank's long ring; it may lie there until
+    /// [`Tx::has_freed`] says so of the position returned. `None`: no slot is free now.
+    #[inline]
+    pub(crate) fn try_long(&mut self, head: &SlotHead, len: usize, at: u64) -> Option<u64> {
+        debug_assert!(len > INLINE && len <= EAGER_MAX);
+        if !self.has_slot() {
+            return None;
+        }
+        let position = self.next;
+        self.memory.slot(self.place())[BODY].store(at, Relaxed);
+        let flags = head.flags | FLAG_LONG;
+        self.publish_slot(&SlotHead { flags, ..*head }, len);
+        Some(position)
+    }
+
+    /// Whether the receiver has taken the message at this position out of the lane.
+    #[inline]
+    pub(crate) fn has_freed(&mut self, position: u64) -> bool {
+        if position >= self.freed {
+            self.refresh();
+        }
+        position < self.freed
+    }
+
+    /// How long a look at the credit line took, if the receiver has written it since the last look: then it came from the receiver's core.
+    #[inline]
+    pub(crate) fn time_credit(&mut self) -> Option<Duration> {
+        let before = (self.freed, self.ring_freed);
+        let began = Instant::now();
+        self.refresh();
+        let time = began.elapsed();
+        (before != (self.freed, self.ring_freed)).then_some(time)
+    }
+
     /// How many eager bytes the receiver says it has matched. Never goes back.
     #[inline]
     pub(crate) fn matched_bytes(&mut self) -> u64 {
+        // The whole line has come: whoever times the next look at it must not take this one's.
+        self.refresh();
         // Acquire: pairs with the Release in `Rx::publish`.
         let matched = self.memory.credit(Credit::Matched).load(Acquire);
         self.matched = self.matched.max(matched);
@@ -312,8 +355,9 @@ impl<M: LaneMemory> Tx<M> {
         ))
     }
 
+    /// Whether a slot is free now.
     #[inline(always)]
-    fn has_slot(&mut self) -> bool {
+    pub(crate) fn has_slot(&mut self) -> bool {
         if self.next - self.freed < M::SLOTS as u64 {
             return true;
         }
@@ -419,6 +463,7 @@ impl<M: LaneMemory> Rx<M> {
             len,
             ring_after: self.ring,
             payload: self.memory.body(self.place()),
+            way: Way::Around,
         })
     }
 
@@ -463,18 +508,30 @@ impl<M: LaneMemory> Rx<M> {
         if len as usize > EAGER_MAX.min(M::RING / 2) {
             return Err(self.strange("a message's length"));
         }
+        let mut way = Way::Around;
         let (ring_after, payload) = if len as usize <= INLINE {
             (self.ring, self.memory.body(self.place()))
+        } else if (first >> 8) as u8 & FLAG_LONG != 0 {
+            let at = self.memory.slot(self.place())[BODY].load(Relaxed);
+            let at = (at % M::LONG as u64) as usize;
+            if at % SPAN as usize != 0 || at + len as usize > M::LONG {
+                return Err(self.strange("a message's place"));
+            }
+            way = Way::Through;
+            (self.ring, self.memory.long_span(at, len as usize))
         } else {
             let (begin, end) = span_at::<M>(self.ring, len as usize);
             let at = (begin % M::RING as u64) as usize;
             (end, self.memory.span(at, len as usize))
         };
+        let mut head = self.head(first);
+        head.flags &= !FLAG_LONG;
         Ok(Some(Arrival {
-            head: self.head(first),
+            head,
             len,
             ring_after,
             payload,
+            way,
         }))
     }
 
@@ -488,20 +545,27 @@ impl<M: LaneMemory> Rx<M> {
         self.matched += matched;
         self.ring = arrival.ring_after;
         // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet. What is matched
-        // as it is consumed uses up slots or ring at least as fast as credit.
+        // as it is consumed uses up slots or ring at least as fast as credit, unless it lay in the long ring.
         let due = self.next - self.published >= M::SLOTS as u64 / 4
-            || self.ring - self.ring_published >= M::RING as u64 / 4;
+            || self.ring - self.ring_published >= M::RING as u64 / 4
+            || arrival.way == Way::Through && self.owes_matched();
         if due {
             self.publish();
         }
         due
     }
 
+    /// Whether the sender should hear of what was matched.
+    #[inline]
+    fn owes_matched(&self) -> bool {
+        self.matched - self.matched_published >= M::RING as u64 / 4
+    }
+
     /// Counts eager bytes whose message has been matched. Tells whether the sender was told credit for which it may sleep.
     #[inline]
     pub(crate) fn add_matched(&mut self, bytes: u64) -> bool {
         self.matched += bytes;
-        self.matched - self.matched_published >= M::RING as u64 / 4 && self.publish()
+        self.owes_matched() && self.publish()
     }
 
     /// Tells the sender all credit now: before sleeping, or when a sender may be starving. Writes nothing if it knows already; tells whether

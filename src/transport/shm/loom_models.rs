@@ -53,6 +53,7 @@ impl LaneMemory for LoomLane {
     type Word = AtomicU64;
     const SLOTS: usize = SLOTS;
     const RING: usize = 2 * SPAN;
+    const LONG: usize = 2 * SPAN;
 
     fn slot(&self, slot: usize) -> &[AtomicU64; SLOT_WORDS] {
         &self.0.words[slot]
@@ -76,6 +77,11 @@ impl LaneMemory for LoomLane {
         assert!(at % SPAN == 0 && len <= SPAN);
         // The offset takes the pointer's place: the models read through `read`, so that loom sees it.
         core::ptr::without_provenance(at)
+    }
+
+    fn long_span(&self, at: usize, len: usize) -> *const u8 {
+        // The models have one ring, of which either sort of message uses all.
+        self.span(at, len)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shared words and bytes of a lane, as the lane's algorithm sees them: in a segment, or in a loom model.
 use crate::job::Segment;
-use crate::job::layout::{LANE, LANE_RING, LANE_SLOTS, PAGE, SLOT};
+use crate::job::layout::{LANE, LANE_RING, LANE_SLOTS, LONG_SPANS, PAGE, SLOT};
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub(crate) trait LaneMemory {
     const SLOTS: usize;
     /// Bytes of the byte ring; a power of two and at least twice the longest span.
     const RING: usize;
+    /// Bytes of the sender's long ring.
+    const LONG: usize;
 
     /// The words of slot `slot` (below `SLOTS`).
     fn slot(&self, slot: usize) -> &[Self::Word; SLOT_WORDS];
@@ -59,6 +62,9 @@ pub(crate) trait LaneMemory {
 
     /// The `len` bytes at `at` of the byte ring, for reading.
     fn span(&self, at: usize, len: usize) -> *const u8;
+
+    /// The `len` bytes at `at` of the sender's long ring, for reading; `at + len <= LONG`.
+    fn long_span(&self, at: usize, len: usize) -> *const u8;
 }
 
 /// A lane in a segment.
@@ -66,8 +72,13 @@ pub(crate) struct SegmentLane {
     slots: *const [AtomicU64; SLOT_WORDS],
     ring: *mut u8,
     credit: *const [AtomicU64; 3],
+    /// The sender's long ring, which it may not have taken the memory for yet.
+    long: *const u8,
+    long_at: usize,
+    /// It is mapped here.
+    has_long: Cell<bool>,
     /// Keeps the mapping, into which the pointers point.
-    _segment: Arc<Segment>,
+    segment: Arc<Segment>,
 }
 
 // SAFETY: the pointers lead into the segment's mapping, which the value keeps alive and which any thread may use.
@@ -81,7 +92,10 @@ impl SegmentLane {
             slots: segment.at(lane, LANE_SLOTS * SLOT).cast_const().cast(),
             ring: segment.at(lane + LANE_SLOTS * SLOT, LANE_RING),
             credit: segment.at(map.credit(src, dst), 24).cast_const().cast(),
-            _segment: segment.clone(),
+            long: segment.at(map.long_spans(src), LONG_SPANS),
+            long_at: map.long_spans(src),
+            has_long: Cell::new(false),
+            segment: segment.clone(),
         }
     }
 
@@ -98,6 +112,7 @@ impl LaneMemory for SegmentLane {
     type Word = AtomicU64;
     const SLOTS: usize = LANE_SLOTS;
     const RING: usize = LANE_RING;
+    const LONG: usize = LONG_SPANS;
 
     #[inline(always)]
     fn slot(&self, slot: usize) -> &[AtomicU64; SLOT_WORDS] {
@@ -132,6 +147,17 @@ impl LaneMemory for SegmentLane {
         debug_assert!(at + len <= LANE_RING);
         // SAFETY: as for `fill`.
         unsafe { self.ring.add(at) }
+    }
+
+    #[inline]
+    fn long_span(&self, at: usize, len: usize) -> *const u8 {
+        assert!(at + len <= LONG_SPANS);
+        if !self.has_long.replace(true) {
+            self.segment
+                .map_now(self.long_at..self.long_at + LONG_SPANS);
+        }
+        // SAFETY: inside the ring by the assertion, whose range `new` checked.
+        unsafe { self.long.add(at) }
     }
 }
 

@@ -7,7 +7,9 @@ pub(crate) mod cells;
 pub(crate) mod copy;
 pub(crate) mod lane;
 mod memory;
+pub(crate) mod near;
 pub(crate) mod single_copy;
+pub(crate) mod spans;
 pub(crate) mod stream;
 pub(crate) mod way;
 

@@ -2,6 +2,7 @@
 //!
 //! Positions count up for the life of the stream and are never reset, so a message's start (in its RTS) is all that its receiver needs to
 //! know. README.md has the protocol.
+use super::way::Way;
 use crate::job::Segment;
 use crate::job::layout::{FIRST_RING, LINE, OTHER_RING, PAGE, STREAM_TAILS, STREAMS};
 use crate::model::error::Result;
@@ -44,6 +45,8 @@ pub(crate) struct Passage {
     pub(crate) tail: usize,
     /// Whether the stream's ring has grown.
     pub(crate) long: bool,
+    /// Whether its lines are mostly in the sender's cache: how they are read best.
+    pub(crate) through: bool,
     /// The position of the first byte.
     pub(crate) start: u64,
 }
@@ -51,7 +54,8 @@ pub(crate) struct Passage {
 impl Passage {
     /// All but the start, in 32 bits.
     pub(crate) fn place(&self) -> u32 {
-        self.stream as u32 | (self.tail as u32) << 8 | (self.long as u32) << 16
+        let flags = (self.long as u32) << 16 | (self.through as u32) << 17;
+        self.stream as u32 | (self.tail as u32) << 8 | flags
     }
 
     /// The passage that a sender tells; `None` if there can be no such.
@@ -59,12 +63,14 @@ impl Passage {
         let passage = Passage {
             stream: (place & 0xff) as usize,
             tail: (place >> 8 & 0xff) as usize,
-            long: place >> 16 == 1,
+            long: place >> 16 & 1 == 1,
+            through: place >> 17 & 1 == 1,
             start,
         };
         let is_there = passage.stream < STREAMS
             && passage.tail < STREAM_TAILS
-            && place >> 16 <= (passage.stream == 0) as u32;
+            && place >> 18 == 0
+            && (passage.stream == 0 || place >> 16 == 0);
         is_there.then_some(passage)
     }
 
@@ -258,6 +264,7 @@ impl StreamTx {
             stream: self.k,
             tail,
             long: self.long,
+            through: false,
             start: self.head,
         }
     }
@@ -335,6 +342,7 @@ pub(crate) struct StreamRx {
     ring: core::ops::Range<usize>,
     tail: usize,
     cursor: u64,
+    way: Way,
 }
 
 impl StreamRx {
@@ -349,7 +357,17 @@ impl StreamRx {
             ring: ring..ring + passage.ring(),
             tail: passage.tail,
             cursor: passage.start,
+            way: match passage.through {
+                true => Way::Through,
+                false => Way::Around,
+            },
         })
+    }
+
+    /// How most of the message was written.
+    #[inline]
+    pub(crate) fn way(&self) -> Way {
+        self.way
     }
 
     /// Where the ring is in the segment.
@@ -517,6 +535,7 @@ mod tests {
             stream: 0,
             tail: 0,
             long: true,
+            through: true,
             start: u64::MAX - 10,
         };
         let mut rx = StreamRx::new(&segment, 1, passage).unwrap();

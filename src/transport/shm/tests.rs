@@ -21,7 +21,7 @@ fn lane() -> (Arc<Segment>, LaneTx, LaneRx) {
 fn head(message: u64) -> SlotHead {
     SlotHead {
         kind: message as u8,
-        flags: (message >> 3) as u8,
+        flags: (message >> 3) as u8 & 0x7f,
         context: message as u32 ^ 0x8000_0001,
         tag: (message as i32).wrapping_neg(),
         site: message as u32 * 3,

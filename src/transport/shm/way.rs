@@ -69,9 +69,16 @@ impl Ways {
         self.distance
     }
 
+    /// The receiver's core is near, as something else has shown: then the way through is the better one in a ring that is long.
+    pub(crate) fn is_near(&mut self) {
+        if self.distance != Distance::Near {
+            (self.distance, self.strikes) = (Distance::Near, 0);
+        }
+    }
+
     /// The way for a ring of this kind. In a short one through is only for those who share a core's caches: elsewhere each line is dirty in one
     /// core when the other needs it.
-    fn way(&self, long: bool) -> Way {
+    pub(crate) fn way(&self, long: bool) -> Way {
         match self.distance {
             Distance::None => Way::Through,
             Distance::Near if long => Way::Through,

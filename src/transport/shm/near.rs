@@ -1,0 +1,84 @@
+//! How far away a receiver's core is, by what a look at its credit line takes: that line comes from the receiver's core whenever it has written there.
+//! Virtual processors move while a job runs, so the sender looks again now and then. Pure: it is told times, and decides.
+#![forbid(unsafe_code)]
+use super::way::Distance;
+use std::time::Duration;
+
+/// A look in so many messages of middle size: it costs them the clock and one line, 100 ns.
+const EVERY: u8 = 16;
+/// So many looks in a row must say the same: one may have been a preemption, or found the line on its way.
+const AGREE: u8 = 3;
+/// Zen 4, with the clock's 20 to 30 ns in it: near 40 to 50 ns, far 130; what is in this core's cache anyway 20 to 30.
+const NEAR: Duration = Duration::from_nanos(85);
+
+/// What a sender knows of one receiver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Nearness {
+    distance: Option<Distance>,
+    /// What the last looks said, and how many in a row.
+    seen: Option<Distance>,
+    times: u8,
+    messages: u8,
+}
+
+impl Nearness {
+    /// A message of middle size goes there: whether it is time for a look.
+    #[inline]
+    pub(crate) fn is_due(&mut self) -> bool {
+        self.messages = self.messages.saturating_add(1);
+        self.messages >= EVERY
+    }
+
+    /// A line that the receiver had written took this long to come.
+    pub(crate) fn saw(&mut self, time: Duration) {
+        self.messages = 0;
+        let now = Some(if time < NEAR {
+            Distance::Near
+        } else {
+            Distance::Far
+        });
+        self.times = if now == self.seen {
+            self.times.saturating_add(1)
+        } else {
+            1
+        };
+        self.seen = now;
+        if self.times >= AGREE {
+            self.distance = now;
+        }
+    }
+
+    /// `None`: not known yet.
+    #[inline]
+    pub(crate) fn distance(&self) -> Option<Distance> {
+        self.distance
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_looks_must_agree() {
+        let mut nearness = Nearness::default();
+        let look = |nearness: &mut Nearness, time| {
+            assert_eq!((1..EVERY).filter(|_| nearness.is_due()).count(), 0);
+            // It stays due until a look finds the line written.
+            assert!(nearness.is_due() && nearness.is_due());
+            nearness.saw(Duration::from_nanos(time));
+            nearness.distance()
+        };
+        for time in [40, 130, 50, 40] {
+            assert_eq!(look(&mut nearness, time), None);
+        }
+        assert_eq!(look(&mut nearness, 30), Some(Distance::Near));
+        assert_eq!(look(&mut nearness, 4_000_000), Some(Distance::Near));
+        assert_eq!(look(&mut nearness, 130), Some(Distance::Near));
+        assert_eq!(look(&mut nearness, 140), Some(Distance::Far));
+        for _ in 1..AGREE {
+            assert_eq!(look(&mut nearness, 40), Some(Distance::Far));
+        }
+        assert_eq!(look(&mut nearness, 40), Some(Distance::Near));
+    }
+}
