@@ -307,8 +307,10 @@ impl State {
             }
             if *got < room {
                 let fits = n.min(room - *got);
+                // Where more than this is there, the sender is ahead, and what it wrote first has left the first of its caches.
+                let way = if ready <= step { rx.way() } else { Way::Around };
                 // SAFETY: `fits` bytes fit the span, are in the stream, and the span is lent until the request is complete.
-                unsafe { receive.span.unpack_ring(*got, fits, data, rx.way()) };
+                unsafe { receive.span.unpack_ring(*got, fits, data, way) };
             }
             rx.consume(n);
             *got += n;
