@@ -1,7 +1,8 @@
 //! The way that a message of some size takes to a rank, in words: what the thresholds say, and what was measured so far.
 use super::Engine;
 use super::protocol::{CREDIT, EAGER_MAX, INLINE};
-use super::state::State;
+use super::sending::{LONG_FROM, MIDDLE};
+use super::state::{Spans, State};
 use crate::transport::mpi;
 use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
 use crate::transport::shm::stream::chunk;
@@ -29,8 +30,23 @@ impl State {
             );
         }
         if bytes <= EAGER_MAX {
+            let (ring, why) = match self.links[to].near.distance() {
+                Some(Distance::Near)
+                    if bytes >= LONG_FROM && !matches!(self.spans, Spans::Without) =>
+                {
+                    (
+                        "this rank's long ring",
+                        format!("; the receiver's core is near, and it has at least {LONG_FROM}"),
+                    )
+                }
+                Some(Distance::Far) if bytes >= MIDDLE => (
+                    "the lane's byte ring, around the cache",
+                    format!("; the receiver's core is far, and it has at least {MIDDLE}"),
+                ),
+                _ => ("the lane's byte ring", String::new()),
+            };
             return format!(
-                "at once through the lane's byte ring: it has at most {EAGER_MAX} bytes, and the receiver has room for {CREDIT} unexpected bytes of each sender"
+                "at once through {ring}: it has at most {EAGER_MAX} bytes, and the receiver has room for {CREDIT} unexpected bytes of each sender{why}"
             );
         }
         self.explain_large(to, bytes)

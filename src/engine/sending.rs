@@ -14,11 +14,11 @@ use crate::transport::shm::way::{Distance, Way};
 use crate::transport::shm::{LaneTx, SlotHead};
 
 /// From here on a message is worth a look at how far it goes: the lane's ring is written around the cache where it goes far.
-const MIDDLE: usize = 512;
+pub(super) const MIDDLE: usize = 512;
 const _: () = assert!(MIDDLE > INLINE);
 /// From here on a message to a near core goes through the long ring. Near, half a round trip through the lane's and through the long one: 512 bytes 179 and
 /// 192 ns, 1 KiB 255 and 187, 2 KiB 347 and 238, 4 KiB 770 and 287 (Zen 4).
-const LONG_FROM: usize = 1024;
+pub(super) const LONG_FROM: usize = 1024;
 
 fn has_slot(link: &mut Link) -> bool {
     link.tx.as_mut().is_some_and(LaneTx::has_slot)

@@ -6,6 +6,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
+use std::collections::VecDeque;
 
 const SLOTS: usize = 2;
 const SPAN: usize = 128;
@@ -167,5 +168,55 @@ fn loom_lane_spans_are_reused_in_order() {
         rx.publish();
         let mut tx = sender.join().unwrap();
         assert_eq!(tx.matched_bytes(), LONG as u64 * MESSAGES);
+    });
+}
+
+/// More messages than the long ring has room for: a span is written again only when the slot that told of it is free.
+#[test]
+fn loom_lane_long_spans_are_reused_in_order() {
+    loom::model(|| {
+        let memory = LoomLane::new();
+        let (mut tx, ring) = (Tx::new(memory.clone(), 0, 1), memory.clone());
+        let mut rx = Rx::over(memory.clone(), 0, 1);
+        let sender = thread::spawn(move || {
+            let mut lent = VecDeque::new();
+            for message in 0..MESSAGES {
+                if lent.len() == 2 {
+                    let first = lent.pop_front().unwrap();
+                    while !tx.has_freed(first) {
+                        thread::yield_now();
+                    }
+                }
+                let bytes = [message as u8 + 1; LONG];
+                let at = message as usize % 2 * SPAN;
+                // SAFETY: LONG bytes at both ends.
+                ring.fill(at, LONG, |out| unsafe {
+                    out.copy_from_nonoverlapping(bytes.as_ptr(), LONG)
+                });
+                let position = loop {
+                    match tx.try_long(&head(message), LONG, message * SPAN as u64) {
+                        Some(position) => break position,
+                        None => thread::yield_now(),
+                    }
+                };
+                lent.push_back(position);
+            }
+            tx.check().unwrap();
+        });
+        for message in 0..MESSAGES {
+            let arrival = loop {
+                match rx.peek().unwrap() {
+                    Some(arrival) => break arrival,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!((arrival.head, arrival.len), (head(message), LONG as u16));
+            assert_eq!(
+                memory.read(arrival.payload as usize)[..LONG],
+                [message as u8 + 1; LONG]
+            );
+            rx.consume(&arrival, LONG as u64);
+        }
+        sender.join().unwrap();
     });
 }

@@ -1,7 +1,9 @@
 //! Lanes over a segment: two threads, a model, and a scribbler.
+use super::spans::LongSpans;
+use super::way::Way;
 use super::{EAGER_MAX, INLINE, LaneRx, LaneTx, SlotHead};
 use crate::job::Segment;
-use crate::job::layout::{LANE, LANE_SLOTS, LINE, SLOT};
+use crate::job::layout::{LANE, LANE_SLOTS, LINE, LONG_SPANS, SLOT};
 use crate::model::ErrorClass;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -56,7 +58,7 @@ fn try_take(rx: &mut LaneRx, message: u64, len: usize) -> bool {
     assert_eq!((arrival.head, arrival.len as usize), (head(message), len));
     let mut got = vec![0_u8; len];
     // SAFETY: a peeked payload has `len` bytes until it is consumed.
-    unsafe { std::ptr::copy_nonoverlapping(arrival.payload, got.as_mut_ptr(), len) };
+    unsafe { arrival.copy_to(got.as_mut_ptr()) };
     assert_eq!(got, bytes(message, len));
     rx.consume(&arrival, len as u64);
     true
@@ -236,6 +238,52 @@ proptest! {
             }
             // The error, if any, names the damage; either way the call returned.
             let _ = tx.check();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 30 }))]
+
+    /// One long ring for two receivers, which take their messages when they like: nothing is written over before it is taken, and room comes back.
+    #[test]
+    fn long_spans_of_two_receivers_share_a_ring(
+        operations in prop::collection::vec((0..3_usize, 0..2_usize, INLINE + 1..=EAGER_MAX), OPERATIONS..4 * OPERATIONS),
+    ) {
+        let segment = Arc::new(Segment::private(3).unwrap());
+        let mut tx = [0, 1].map(|to| LaneTx::open(&segment, 2, to).unwrap());
+        let mut rx = [0, 1].map(|to| LaneRx::new(&segment, 2, to));
+        let mut spans = LongSpans::open(&segment, 2).unwrap();
+        let mut model = [VecDeque::new(), VecDeque::new()];
+        let mut next = 0;
+        for (what, to, len) in operations {
+            if what > 0 {
+                let data = bytes(next, len);
+                let room = spans.room(len, |to, position| tx[to].has_freed(position));
+                if let Some(room) = room.filter(|_| tx[to].has_slot()) {
+                    // SAFETY: the vector has `len` bytes, and so has the room.
+                    unsafe { super::copy::to_ring(data.as_ptr(), room.ptr, len, Way::Through) };
+                    let position = tx[to].try_long(&head(next), len, room.at).unwrap();
+                    spans.lend(room, len, to, position);
+                    model[to].push_back((next, len));
+                    next += 1;
+                } else {
+                    let held: usize = model.iter().flatten().map(|&(_, len)| len.next_multiple_of(64)).sum();
+                    // What the receivers have freed but not told is at most a quarter of the slots each.
+                    prop_assert!(model[to].len() >= LANE_SLOTS * 3 / 4 || held + 33 * EAGER_MAX >= LONG_SPANS);
+                }
+            } else if let Some((message, len)) = model[to].pop_front() {
+                prop_assert!(try_take(&mut rx[to], message, len));
+            } else {
+                prop_assert!(rx[to].peek().unwrap().is_none());
+            }
+        }
+        for (to, model) in model.iter_mut().enumerate() {
+            while let Some((message, len)) = model.pop_front() {
+                prop_assert!(try_take(&mut rx[to], message, len));
+            }
+            rx[to].publish();
+            prop_assert!(tx[to].check().is_ok());
         }
     }
 }
