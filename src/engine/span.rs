@@ -430,7 +430,7 @@ impl RecvSpan {
     pub(crate) fn fill_from(&self, at: usize, from: &Window<'_>) {
         assert!(at <= self.bytes && from.len() <= self.bytes - at);
         // SAFETY: in bounds by the assertion; a window does not overlap a user's memory; the span is lent.
-        unsafe { self.unpack(at, from.len(), from.as_ptr()) }
+        unsafe { self.unpack_ring(at, from.len(), from.as_ptr(), from.way()) }
     }
 
     /// Has `change` change bytes `at..at + len` of the stream, which were written before: in place where the memory is packed.

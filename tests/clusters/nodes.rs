@@ -140,6 +140,8 @@ fn a_node_that_is_cut_off_is_named() {
     };
     for launcher in [TWO_NODES, SLURM_TWO_NODES] {
         let job = Forever::start(launcher, 4);
+        // Time for the word that the ranks run to reach the launcher: a node that is cut off before has the time that a start may take.
+        std::thread::sleep(Duration::from_secs(1));
         link("down");
         let begun = Instant::now();
         // Each side ends its own ranks; the launchers wait for the node until it is there again.

@@ -20,6 +20,7 @@ use crate::engine::{Engine, SendSpan};
 use crate::model::Site;
 use crate::model::error::Result;
 use crate::transport::shm::cells::{Cells, INLINE, LINE_WORDS, LINES, SLOT, SLOTS, Window};
+use crate::transport::shm::way::Way;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{MutexGuard, PoisonError};
@@ -218,6 +219,8 @@ impl<'a> Run<'a> {
     fn slots_at(&self, member: usize, step: &Step, word: u64) -> Window<'a> {
         let rounds = step.last - step.first + 1;
         let long = staging::offset(word).and_then(|at| self.cells.long_slots(member, at, rounds));
+        // A member writes there through the cache, but for a piece now and then.
+        let long = long.map(|window| window.by(Way::Through));
         long.unwrap_or_else(|| self.cells.slots(member, step.first, rounds))
     }
 

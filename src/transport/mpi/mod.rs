@@ -256,6 +256,9 @@ impl Fabric {
     #[inline(always)]
     pub(crate) fn goes_straight(&mut self) -> bool {
         if !self.ring.is_open() {
+            if self.streak >= PATIENCE {
+                self.patience = PATIENCE;
+            }
             return true;
         }
         let closed = self.streak >= self.patience && self.ring.runs_out();

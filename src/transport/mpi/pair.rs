@@ -309,6 +309,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 256 }))]
+
         /// Whatever is sent: the receiver knows each message's head, and a tag that it expects next is never that of a later message.
         #[test]
         fn both_sides_agree(steps in prop::collection::vec(step(), 1..400)) {

@@ -283,7 +283,7 @@ impl Drop for Cells {
 pub(crate) struct Window<'s> {
     ptr: *mut u8,
     len: usize,
-    /// How long copies into it are made.
+    /// How long copies into it are made, or were by whoever wrote it.
     way: Way,
     _segment: PhantomData<&'s Segment>,
 }
@@ -329,7 +329,7 @@ impl<'s> Window<'s> {
         assert!(out.len() <= self.len);
         // SAFETY: the window lies in the segment's mapping, which a slice of this process's own memory does not overlap. Who may write it
         // when is the protocol of coll/README.md; the bytes are of no value to the program before they are copied.
-        unsafe { copy::from_shared(self.ptr, out.as_mut_ptr(), out.len()) }
+        unsafe { copy::from_ring(self.ptr, out.as_mut_ptr(), out.len(), self.way) }
     }
 
     /// Copies `bytes` to the start.
