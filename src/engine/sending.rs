@@ -24,8 +24,8 @@ fn has_slot(link: &mut Link) -> bool {
     link.tx.as_mut().is_some_and(LaneTx::has_slot)
 }
 
-/// Sends a message of middle size through the lane's own ring.
-fn push_far(link: &mut Link, head: &SlotHead, span: &SendSpan) -> bool {
+/// Sends a message of middle size through the lane's own ring, whatever the distance.
+fn push_in_lane(link: &mut Link, head: &SlotHead, span: &SendSpan) -> bool {
     let far = link.near.distance() == Some(Distance::Far);
     let Some(tx) = &mut link.tx else { return false };
     let len = span.len();
@@ -75,9 +75,9 @@ impl State {
                 tx.try_inline(&head, &packed[..len])
             }
             _ if len >= LONG_FROM && link.near.distance() == Some(Distance::Near) => {
-                self.push_near(to, &head, span)
+                self.push_long(to, &head, span)
             }
-            _ => push_far(link, &head, span),
+            _ => push_in_lane(link, &head, span),
         };
         let link = &mut self.links[to];
         if pushed {
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// Sends a message of middle size to a near core: through this rank's long ring, if there is room in it, else through the lane's.
-    fn push_near(&mut self, to: usize, head: &SlotHead, span: &SendSpan) -> bool {
+    fn push_long(&mut self, to: usize, head: &SlotHead, span: &SendSpan) -> bool {
         if matches!(self.spans, Spans::Untried) && !self.waiter.is_crowded() {
             self.spans = match LongSpans::open(&self.segment, self.places.local()) {
                 Ok(spans) => Spans::Open(spans),
@@ -129,7 +129,7 @@ impl State {
                 return true;
             }
         }
-        push_far(&mut self.links[to], head, span)
+        push_in_lane(&mut self.links[to], head, span)
     }
 
     /// Starts a send to another rank or to this one; `None` if it is complete already.

@@ -168,7 +168,7 @@ impl SendSpan {
         }
     }
 
-    /// As [`SendSpan::pack`], to memory that another rank reads next.
+    /// Packs the first `len` bytes into the ring of a lane; `far`: the receiver's core is known to be far.
     ///
     /// # Safety
     /// As for [`SendSpan::pack`].

@@ -62,7 +62,7 @@ pub(super) struct Link {
     pub(super) near: Nearness,
     /// What this rank is to one that is reached through a socket; such a link has no lanes.
     pub(super) remote: Option<Box<Remote>>,
-    /// The peer's long ring is mapped here.
+    /// The long ring of the peer's first staging stream is mapped here.
     pub(super) has_long: bool,
     /// Once one of the two has sent the other a long message out of its heap.
     pub(super) in_place: Option<Box<InPlace>>,

@@ -1,5 +1,5 @@
 //! Loom runs the lane, with two slots and a byte ring of two spans, through every interleaving of its two ends.
-use super::lane::{INLINE, Rx, SlotHead, Tx};
+use super::lane::{Arrival, INLINE, Rx, SlotHead, Tx};
 use super::memory::{BODY, Credit, LaneMemory, SLOT_WORDS, Word};
 use core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
@@ -97,6 +97,16 @@ fn head(message: u64) -> SlotHead {
 
 const MESSAGES: u64 = 3;
 
+/// Waits for the next message.
+fn next(rx: &Rx<LoomLane>) -> Arrival {
+    loop {
+        match rx.peek().unwrap() {
+            Some(arrival) => return arrival,
+            None => thread::yield_now(),
+        }
+    }
+}
+
 /// More messages than slots, each in its slot.
 #[test]
 fn loom_lane_slots_are_reused_in_order() {
@@ -113,12 +123,7 @@ fn loom_lane_slots_are_reused_in_order() {
             tx.check().unwrap();
         });
         for message in 0..MESSAGES {
-            let arrival = loop {
-                match rx.peek().unwrap() {
-                    Some(arrival) => break arrival,
-                    None => thread::yield_now(),
-                }
-            };
+            let arrival = next(&rx);
             assert_eq!((arrival.head, arrival.len), (head(message), 8));
             let slot = message as usize % SLOTS;
             let body = LaneMemory::slot(&memory, slot)[BODY].load(Ordering::Relaxed);
@@ -152,12 +157,7 @@ fn loom_lane_spans_are_reused_in_order() {
             tx
         });
         for message in 0..MESSAGES {
-            let arrival = loop {
-                match rx.peek().unwrap() {
-                    Some(arrival) => break arrival,
-                    None => thread::yield_now(),
-                }
-            };
+            let arrival = next(&rx);
             assert_eq!((arrival.head, arrival.len), (head(message), LONG as u16));
             assert_eq!(
                 memory.read(arrival.payload as usize)[..LONG],
@@ -204,12 +204,7 @@ fn loom_lane_long_spans_are_reused_in_order() {
             tx.check().unwrap();
         });
         for message in 0..MESSAGES {
-            let arrival = loop {
-                match rx.peek().unwrap() {
-                    Some(arrival) => break arrival,
-                    None => thread::yield_now(),
-                }
-            };
+            let arrival = next(&rx);
             assert_eq!((arrival.head, arrival.len), (head(message), LONG as u16));
             assert_eq!(
                 memory.read(arrival.payload as usize)[..LONG],
