@@ -9,7 +9,7 @@ import sys
 import time
 
 import peers
-from jobs import Failed, Job
+from jobs import Failed, Job, ended
 from peers import loud
 
 NEAR, FAR = 130.0, 200.0
@@ -365,9 +365,8 @@ class Session:
                 time.sleep(0.1)
                 begin = time.monotonic()
                 os.kill(victim, signal.SIGKILL)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    job.process.wait(10)
-                cell.append([(time.monotonic() - begin) * 1e3, job.process.returncode])
+                code = ended(job.process, 10)
+                cell.append([(time.monotonic() - begin) * 1e3, code])
                 job.end(kill=True)
         self.open(2)
 
