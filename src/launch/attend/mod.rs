@@ -5,11 +5,14 @@
 //! sets the abort word, and ends the others. Should it end itself, the ranks' lifelines end them. It leaves when the last of its ranks has.
 //!
 //! With ranks on several hosts there is such an agent on each, and they know each other (`company.rs`): the first host's alone says what failed.
+mod blame;
+mod candidate;
 mod company;
 
+pub(crate) use self::candidate::{Candidate, start};
 use self::company::{Company, First, Heard, Member};
 use super::judge::{self, Told};
-use super::verdict::{Cause, Findings, Subject};
+use super::verdict::{Cause, Findings};
 use super::wire::{Order, Report};
 use crate::job::claim::CLAIM;
 use crate::job::directory::{Record, places};
@@ -19,12 +22,10 @@ use crate::job::tasks::{Between, HELLO_BYTES, Hello, Service};
 use crate::job::{RankState, Segment};
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::net;
-use crate::sys::process::{self, Exit, Fork};
+use crate::sys::process::{self, Exit};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,6 @@ const PASSED_ON: Duration = Duration::from_millis(20);
 const SILENT: Duration = Duration::from_secs(5);
 /// How long the first host's agent may take to answer that a rank failed here, before this one says so itself.
 const ANSWER: Duration = Duration::from_secs(2);
-/// What an agent says when ranks can connect, before where it listens for other agents.
-const READY: &str = "ready ";
 /// The most connections that have not said who they are.
 const STRANGERS: usize = 64;
 
@@ -77,98 +76,6 @@ struct Attendant {
     /// A rank that left without goodbye, here or on another host.
     no_goodbye: Option<Findings>,
     company: Company,
-}
-
-/// A process that may become this host's agent, made while the program has one thread; it ends if nobody asks it to.
-pub(crate) struct Candidate {
-    service: OwnedFd,
-    told: OwnedFd,
-}
-
-/// Starts the agent of this host as a process of its own; returns, when ranks can connect, where it listens for agents of other hosts.
-pub(crate) fn start(service: Service) -> io::Result<String> {
-    Candidate::new()?.serve(service)
-}
-
-impl Candidate {
-    /// Makes the process.
-    pub(crate) fn new() -> io::Result<Candidate> {
-        if process::threads() != 1 {
-            return Err(io::Error::other(
-                "the program has started threads already; initialize the library before that, or start the program by `tercio run`",
-            ));
-        }
-        let (hear, service) = fd::pipe()?;
-        let (told, tell) = fd::pipe()?;
-        match process::fork()? {
-            Fork::Child => {
-                // The agent is a grandchild, so that it is not among the children that the program may wait for.
-                if let Ok(Fork::Child) = process::fork() {
-                    become_candidate(hear, tell);
-                }
-                process::exit_now(0)
-            }
-            Fork::Parent(child) => {
-                let process = process::open(child)?;
-                let mut watch = Watch::default();
-                watch.add(process.as_fd(), Interest::Read);
-                watch.wait(None);
-                process::reap(child);
-                Ok(Candidate { service, told })
-            }
-        }
-    }
-
-    /// Has it become the agent; returns, when ranks can connect, where it listens for agents of other hosts.
-    pub(crate) fn serve(self, service: Service) -> io::Result<String> {
-        let Candidate {
-            service: pipe,
-            told,
-        } = self;
-        File::from(pipe).write_all(service.encode().as_bytes())?;
-        let mut text = String::new();
-        File::from(told).read_to_string(&mut text)?;
-        match (text.strip_prefix(READY), text.as_str()) {
-            (Some(listens), _) => Ok(listens.to_owned()),
-            (None, "") => Err(io::Error::other("it ended at once")),
-            (None, why) => Err(io::Error::other(why.to_owned())),
-        }
-    }
-}
-
-/// In the new process. Nothing of the program runs here any more, and nothing of it is dropped.
-fn become_candidate(hear: OwnedFd, tell: OwnedFd) -> ! {
-    process::new_session();
-    process::set_name(c"tercio-agent");
-    process::reset_signals();
-    process::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE]);
-    // The launcher waits for the ends of the pipes that the program has; of those only standard error is ours too.
-    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        let _ = fd::duplicate_onto(null.as_raw_fd(), 0);
-        let _ = fd::duplicate_onto(null.as_raw_fd(), 1);
-    }
-    // SAFETY: this process was forked from one thread and runs nothing but this function, which never returns: what owns the closed descriptors
-    // is not used again.
-    unsafe { fd::close_all(3, &[hear.as_raw_fd(), tell.as_raw_fd()]) };
-    let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut text = String::new();
-        let heard = File::from(hear).read_to_string(&mut text);
-        // Another rank of this host was chosen, or the program has ended.
-        let Some(service) = heard.ok().and_then(|_| Service::decode(&text)) else {
-            return;
-        };
-        match Attendant::new(service) {
-            Ok((attendant, listens)) => {
-                let _ = fd::write(tell.as_raw_fd(), format!("{READY}{listens}").as_bytes());
-                drop(tell);
-                attendant.run()
-            }
-            Err(why) => {
-                let _ = fd::write(tell.as_raw_fd(), why.as_bytes());
-            }
-        }
-    }));
-    process::exit_now(if ran.is_ok() { 0 } else { 125 })
 }
 
 impl Attendant {
@@ -558,126 +465,6 @@ impl Attendant {
             self.company.order(&Order::Go, None);
         }
     }
-
-    /// Who of this host's ranks failed first, and why, as far as is known by now.
-    fn accused(&mut self) -> Option<Findings> {
-        let control = self.segment.control();
-        self.failed.sort_by_key(|(_, told)| is_by_launcher(*told));
-        let (at, told) = match (control.first_failed(), self.failed.first()) {
-            (Some(at), _) => (at, None),
-            (None, Some(&(at, told))) => (at, Some(told)),
-            (None, None) => return None,
-        };
-        Some(self.findings(at, judge::cause(control, at, told)))
-    }
-
-    /// Ends the job if a rank failed and it is known which did so first.
-    fn judge(&mut self) {
-        let failed = !self.failed.is_empty() || self.segment.control().is_aborted();
-        if self.ending.is_some() || (!failed && self.elsewhere.is_empty()) {
-            return;
-        }
-        let (now, own) = (Instant::now(), self.accused());
-        if self.company.is_member() {
-            let Some(own) = own else { return };
-            let again = |told: &Findings| is_doubtful(&told.cause) && !is_doubtful(&own.cause);
-            let (since, told) = match self.told.take() {
-                Some((since, told)) if !again(&told) => (since, told),
-                _ => {
-                    self.company.report(&Report::Failed(Box::new(own.clone())));
-                    (now, own)
-                }
-            };
-            if now >= since + ANSWER {
-                eprint!("{}", told.verdict().text());
-                self.end();
-            }
-            self.told = Some((since, told));
-            return;
-        }
-        let mut all: Vec<&Findings> = self.elsewhere.iter().collect();
-        all.extend(&own);
-        // What others may have caused comes behind what nobody can have caused.
-        all.sort_by_key(|findings| is_doubtful(&findings.cause));
-        let Some(&cause) = all.first() else { return };
-        let alive = self.ranks.iter().any(|rank| !rank.over) || self.company.expects_more();
-        let doubtful = match cause.cause {
-            Cause::Gone(_) => self.company.is_several(),
-            _ => is_doubtful(&cause.cause),
-        };
-        if doubtful && self.no_goodbye.is_none() && alive {
-            let until = *self.judged.get_or_insert(now + DYING);
-            if now < until {
-                return;
-            }
-        }
-        let findings = match (self.no_goodbye.take(), &cause.cause) {
-            (Some(left), Cause::Signal(libc::SIGTERM | libc::SIGKILL)) => left,
-            (Some(left), Cause::Gone(waiter)) => Findings {
-                cause: Cause::NoGoodbye(Some(waiter.clone())),
-                ..left
-            },
-            _ => cause.clone(),
-        };
-        let findings = self.with_all_that_ended(findings);
-        // First of all, and not when all have ended: some launchers stop listening soon.
-        eprint!("{}", findings.verdict().text());
-        std::thread::sleep(PASSED_ON);
-        self.company.order(&Order::Fail, None);
-        self.end();
-    }
-
-    /// The same, with the ranks of all hosts that end with the accused.
-    fn with_all_that_ended(&self, mut findings: Findings) -> Findings {
-        if self.company.is_several() {
-            let accused = findings.rank.as_ref().map(|subject| subject.rank);
-            let here = |rank| self.ranks.iter().find(|other| other.number == rank);
-            let runs = |rank: &usize| {
-                let is_over = here(*rank).is_some_and(|other| other.over);
-                let is_gone = self.segment.directory().state(*rank).is_gone();
-                Some(*rank) != accused && !is_over && !is_gone
-            };
-            findings.ended = (0..self.service.hosts.len()).filter(runs).collect();
-        }
-        findings
-    }
-
-    fn findings(&self, at: usize, cause: Cause) -> Findings {
-        let rank = &self.ranks[at];
-        let others = self.ranks.iter().filter(|other| !other.over);
-        let mut ended: Vec<usize> = others.map(|other| other.number).collect();
-        ended.retain(|number| *number != rank.number);
-        ended.sort_unstable();
-        Findings {
-            cause,
-            rank: Some(Subject {
-                rank: rank.number,
-                pid: rank.pid,
-                program: rank.program.clone(),
-                call: judge::last_call(self.segment.control(), at),
-            }),
-            size: self.service.hosts.len(),
-            host: super::host(),
-            job: self.name.clone(),
-            after: self.begun.elapsed(),
-            ended,
-            doing: Vec::new(),
-        }
-    }
-}
-
-/// Whether this may be what another failure caused: a launcher's kill, a wait for one that is gone. A host that is lost is not:
-/// what failed there, or here, is heard of before the launcher acts on it.
-fn is_doubtful(cause: &Cause) -> bool {
-    matches!(
-        cause,
-        Cause::Signal(libc::SIGTERM | libc::SIGKILL) | Cause::Gone(_)
-    )
-}
-
-/// Whether a rank ended as those do that a launcher ends because of another.
-fn is_by_launcher(told: Told) -> bool {
-    matches!(told, Some(Exit::Signal(libc::SIGTERM | libc::SIGKILL)))
 }
 
 /// What a process runs, in words.

@@ -5,15 +5,17 @@
 //! One thread and one loop, which waits for nobody: a launcher that is stopped or does not read holds up output and nothing else.
 mod account;
 mod link;
+mod output;
 mod part;
+mod starting;
 mod why;
 
 use self::link::{Event, Link, State};
-use self::part::{Around, part};
+use self::output::Owed;
+use self::part::Around;
 use self::why::Failed;
 use super::agent::{Ends, send_at_last};
 use super::channel::Channel;
-use super::describe::describe;
 use super::guard::UNKILLABLE;
 use super::job::{Error, Job, Stdin};
 use super::outbox::Outbox;
@@ -21,7 +23,7 @@ use super::pulse::Pulse;
 use super::running::Ending;
 use super::teardown;
 use super::verdict::{Cause, Findings};
-use super::wire::{Order, Report, Stream};
+use super::wire::{Order, Report};
 use crate::job::exchange::Secret;
 use crate::sys::fd::{self, Interest, Watch};
 use crate::sys::process;
@@ -48,13 +50,6 @@ enum Phase {
     Running,
     /// Every host was told to end.
     Ending,
-}
-
-/// Output of a host that waits for the launcher, and what its agent may send once the launcher has it.
-struct Owed {
-    link: usize,
-    left: usize,
-    credit: u32,
 }
 
 struct Hub {
@@ -247,168 +242,6 @@ impl Hub {
             .min()
     }
 
-    /// Starts as many commands as may be under way, and sends everybody off once all are there.
-    fn start(&mut self, now: Instant) {
-        for at in 0..self.links.len() {
-            let link = &mut self.links[at];
-            if matches!(link.state, State::Connecting)
-                && now.duration_since(link.since) >= self.job.start_limit
-            {
-                let text = link.why(&Failed::Late(self.job.start_limit));
-                self.give_up(at, text);
-            }
-        }
-        let connecting = |link: &&Link| matches!(link.state, State::Connecting);
-        let mut free = AT_ONCE.saturating_sub(self.links.iter().filter(connecting).count());
-        for at in 0..self.links.len() {
-            if free > 0 && matches!(self.links[at].state, State::Waiting) {
-                free -= 1;
-                match self.links[at].connect(&self.job) {
-                    Err(text) => self.give_up(at, text),
-                    Ok(()) if self.links[at].is_up() => {
-                        self.links[at].order(&Order::Secret(self.secret))
-                    }
-                    Ok(()) => {}
-                }
-            }
-        }
-        self.tell_progress(now);
-        if self
-            .links
-            .iter()
-            .any(|link| !link.is_up() && !link.is_over())
-        {
-            return;
-        }
-        if self.unusable.is_empty() {
-            return self.go();
-        }
-        let (bad, all) = (self.unusable.len(), self.links.len());
-        let text = match all {
-            1 => self.unusable[0].clone(),
-            _ => format!(
-                "{bad} of {all} hosts cannot be used, and nothing was started:\n  {}",
-                self.unusable.join("\n  ")
-            ),
-        };
-        self.refused = Some(Error::new(125, text));
-        self.abandon();
-    }
-
-    /// Every agent is there: each gets its part of the job.
-    fn go(&mut self) {
-        for (at, link) in self.links.iter_mut().enumerate() {
-            for order in describe(&part(&self.job, at, &self.name, &self.around)) {
-                link.order(&order);
-            }
-        }
-        self.phase = Phase::Running;
-        if self.job.verbose {
-            self.note(format!(
-                "job {}: guard {}, hub {}, hosts: {}",
-                self.name,
-                self.guard_pid,
-                process::id(),
-                self.links.len()
-            ));
-        }
-    }
-
-    /// Ends a job of which no rank was started.
-    fn abandon(&mut self) {
-        self.phase = Phase::Ending;
-        for link in &mut self.links {
-            link.drop_it(None);
-            link.kill();
-        }
-    }
-
-    fn give_up(&mut self, at: usize, text: String) {
-        self.unusable.push(text);
-        self.links[at].drop_it(None);
-        self.links[at].kill();
-    }
-
-    /// Ranks are being started.
-    fn look_at_start(&mut self, now: Instant) {
-        if self.started.is_some() {
-            return;
-        }
-        self.tell_progress(now);
-        if self
-            .links
-            .iter()
-            .all(|link| matches!(link.state, State::Running | State::Over(_)))
-        {
-            let mut pids = vec![0; self.job.ranks()];
-            for link in &self.links {
-                for (&rank, &pid) in link.ranks.iter().zip(&link.pids) {
-                    pids[rank] = pid;
-                }
-            }
-            for report in Report::ranks(&pids) {
-                self.outbox.report(&report);
-            }
-            self.outbox.report(&Report::Started {
-                agent: process::id(),
-            });
-            self.started = Some(now);
-            return;
-        }
-        for at in 0..self.links.len() {
-            let link = &self.links[at];
-            if matches!(link.state, State::Up)
-                && now.duration_since(link.since) >= 2 * self.job.start_limit
-            {
-                let how = format!(
-                    "host \"{}\" did not start its ranks within {} s",
-                    link.name,
-                    (2 * self.job.start_limit).as_secs_f64()
-                );
-                self.lose(at, how);
-            }
-        }
-    }
-
-    /// `17/64 hosts up, waiting for node23 (ssh, 4 s)`
-    fn tell_progress(&mut self, now: Instant) {
-        let since = now.duration_since(self.begun);
-        if since < self.progress {
-            return;
-        }
-        self.progress = since.max(self.progress * 2);
-        let waiting: Vec<String> = self
-            .links
-            .iter()
-            .filter(|link| !matches!(link.state, State::Running | State::Over(_)))
-            .filter(|link| self.phase != Phase::Starting || !link.is_up())
-            .map(|link| {
-                let what = match link.state {
-                    State::Waiting => "its turn".into(),
-                    State::Up | State::Running => "its ranks".into(),
-                    _ => link.program(),
-                };
-                let since = now.duration_since(link.since).as_secs();
-                format!("{} ({what}, {since} s)", link.name)
-            })
-            .collect();
-        let more = match waiting.len() {
-            0 => return,
-            1..=3 => String::new(),
-            more => format!(" and {} more", more - 3),
-        };
-        let named = waiting[..waiting.len().min(3)].join(", ");
-        let unusable = match self.unusable.len() {
-            0 => String::new(),
-            some => format!("{some} cannot be used, "),
-        };
-        self.note(format!(
-            "{}/{} hosts up, {unusable}waiting for {named}{more}",
-            self.links.len() - waiting.len() - self.unusable.len(),
-            self.links.len()
-        ));
-    }
-
     fn keep_pulses(&mut self, now: Instant) {
         for at in 0..self.links.len() {
             let link = &mut self.links[at];
@@ -517,53 +350,6 @@ impl Hub {
         for (other, link) in self.links.iter_mut().enumerate() {
             if other != at && link.is_up() {
                 link.order(order);
-            }
-        }
-    }
-
-    /// Passes output on in one run for each run that a host sent.
-    fn relay(&mut self, at: usize, stream: Stream, rank: u32, more: bool, bytes: Vec<u8>) {
-        let link = &mut self.links[at];
-        let credit = bytes.len() as u32;
-        if more {
-            // What is held here is less than a line's limit, so that its credit may be given at once.
-            link.held.extend(bytes);
-            return link.order(&Order::Taken(credit));
-        }
-        let mut whole = std::mem::take(&mut link.held);
-        whole.extend(bytes);
-        self.outbox.output(stream, rank, &whole);
-        self.owed.push_back(Owed {
-            link: at,
-            left: whole.len(),
-            credit,
-        });
-    }
-
-    /// A host that is lost amid a run has sent what it has sent.
-    fn flush_held(&mut self, at: usize) {
-        let held = std::mem::take(&mut self.links[at].held);
-        if !held.is_empty() {
-            let rank = self.links[at].ranks.first().copied().unwrap_or(0) as u32;
-            self.outbox.output(Stream::Out, rank, &held);
-            self.owed.push_back(Owed {
-                link: at,
-                left: held.len(),
-                credit: 0,
-            });
-        }
-    }
-
-    /// So much output has gone to the launcher: those whose it was may send more.
-    fn pay(&mut self, mut sent: usize) {
-        while let Some(owed) = self.owed.front_mut().filter(|_| sent > 0) {
-            let part = sent.min(owed.left);
-            owed.left -= part;
-            sent -= part;
-            if owed.left == 0 {
-                let (link, credit) = (owed.link, owed.credit);
-                self.links[link].order(&Order::Taken(credit));
-                self.owed.pop_front();
             }
         }
     }
