@@ -93,6 +93,10 @@ pub fn play() {
             crate::sockets::mix();
             0
         }
+        "leaves" => {
+            crate::sockets::leave();
+            0
+        }
         "gathers" => {
             crate::sockets::gather();
             0

@@ -7,7 +7,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+use tercio::datatype::{MutView, UserDatatype};
 use tercio::launch::{Host, Job, Output, Program, Reach};
+use tercio::request::{WaitGuard, scope};
 use tercio::traits::*;
 
 pub fn tests() -> Vec<Trial> {
@@ -24,6 +26,8 @@ pub fn tests() -> Vec<Trial> {
             "strangers_cost_their_own_sockets_and_nothing_else",
             strangers,
         ),
+        trial("what_a_rank_sent_before_it_left_arrives", || leaves("0")),
+        trial("what_a_rank_sealed_before_it_left_arrives", || leaves("1")),
         trial("a_job_of_several_hosts_spawns_nobody", spawns),
     ]
 }
@@ -97,12 +101,66 @@ fn run_gathering(encrypt: &str) {
     std::fs::remove_file(seen).unwrap();
 }
 
+fn leaves(encrypt: &str) {
+    let program = program("leaves", 2)
+        .env("TERCIO_TRANSPORT", "tcp")
+        .env("TERCIO_ENCRYPT", encrypt);
+    run(Job::new().program(program));
+}
+
 fn strangers() {
     run(Job::new().program(program("strangers", 3).env("TERCIO_TRANSPORT", "tcp")));
 }
 
 fn spawns() {
     run(hosts(program("spawns-nobody", 5)));
+}
+
+/// Rank 0 sends as much as it may and leaves while rank 1 computes. That one tells credit as it takes the messages, which meets a closed socket, and takes
+/// them slowly, for they go to every second byte of its memory.
+pub fn leave() {
+    const LEN: usize = 200_000;
+    const MANY: usize = 18;
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let peer = world.process_at_rank(1 - world.rank());
+    let mut data = vec![0_u8; LEN];
+    // So much that the kernel keeps all of the rest for rank 1.
+    for _ in 0..1000 {
+        if world.rank() == 0 {
+            peer.send(&data[..]);
+        } else {
+            peer.receive_into(&mut data[..]);
+        }
+    }
+    if world.rank() == 0 {
+        peer.receive::<u8>();
+        for number in 0..MANY {
+            data.fill(number as u8);
+            peer.send(&data[..]);
+        }
+        return;
+    }
+    let second = UserDatatype::vector(LEN as i32, 1, 2, &u8::equivalent_datatype());
+    let mut room = vec![vec![255_u8; 2 * LEN]; MANY];
+    let mut views: Vec<_> = room
+        .iter_mut()
+        // SAFETY: every second byte of the room.
+        .map(|room| unsafe { MutView::with_count_and_datatype(&mut room[..], 1, &second) })
+        .collect();
+    scope(|scope| {
+        let receives: Vec<_> = views
+            .iter_mut()
+            .map(|view| WaitGuard::from(peer.immediate_receive_into(scope, view)))
+            .collect();
+        peer.send(&0_u8);
+        thread::sleep(Duration::from_secs(1));
+        drop(receives);
+    });
+    drop(views);
+    for (number, room) in room.iter().enumerate() {
+        assert!(room.chunks(2).all(|pair| pair == [number as u8, 255]));
+    }
 }
 
 /// Where rank 1 writes how many messages it has.

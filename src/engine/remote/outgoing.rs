@@ -376,13 +376,9 @@ impl State {
             match written.and_then(|written| room.map(|()| written)) {
                 Ok(written) => any |= written,
                 Err(end) => {
-                    // What has come before the end is still to be read.
-                    if self.read_remote(to)?
-                        || self.links[to]
-                            .remote
-                            .as_ref()
-                            .is_some_and(|r| r.line.is_some())
-                    {
+                    // All that has come before the end is still to be read: whoever has left sent it, and the kernel may have MiBs of it.
+                    while self.read_remote(to)? {}
+                    if self.remote(to).is_some_and(|r| r.line.is_some()) {
                         self.end_line(to, end)?;
                     }
                     return Ok(true);
