@@ -1,6 +1,6 @@
 //! Communicators: a group, its contexts, and its cells; how new ones come about.
 use super::call::{Call, run_as};
-use super::cells::Staging;
+use super::cells::{Choice, Staging};
 use super::hosts::Hosts;
 use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
 use crate::job::identity::Birth;
@@ -32,8 +32,12 @@ pub(crate) struct Communicator {
     pub(super) known: AtomicU64,
     /// Whether memory for this member's buffers has been taken.
     pub(super) has_buffers: AtomicBool,
+    /// Whether all members were seen to write to their long areas, which none of them leaves again; the same on all between collectives.
+    pub(super) all_long: AtomicBool,
     /// Where and how this member writes its buffers. Locked for that decision only.
     pub(super) staging: Mutex<Staging>,
+    /// Which contributions of this member others read in place. Locked for that decision only.
+    pub(super) choice: Mutex<Choice>,
     busy: AtomicBool,
 }
 
@@ -79,7 +83,9 @@ impl Communicator {
             round: AtomicU64::new(0),
             known: AtomicU64::new(0),
             has_buffers: AtomicBool::new(false),
+            all_long: AtomicBool::new(false),
             staging: Mutex::default(),
+            choice: Mutex::default(),
             busy: AtomicBool::new(false),
         }
     }

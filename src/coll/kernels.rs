@@ -8,15 +8,25 @@ use super::Element;
 use crate::model::error::Result;
 use crate::model::op::UserFunction;
 use crate::model::{Basic, Error, ErrorClass, Op, Predefined};
-use crate::sys::simd::wide;
+use crate::sys::simd::{Work, wide, wide_work};
+use crate::transport::shm::cells::Window;
 
 /// `acc = acc op x` over packed items.
 pub(super) type Fold = fn(&mut [u8], &[u8]);
 
+/// A predefined operator on a basic type.
+#[derive(Clone, Copy)]
+pub(super) struct Folds {
+    pub(super) fold: Fold,
+    /// `out = own op cell` for as many bytes as `out` has, from the end on: for cells that another core has just written through its cache (see transport's
+    /// `copy::from_ring` about the direction).
+    pub(super) join: fn(&mut [u8], &[u8], &Window<'_>),
+}
+
 /// An operator on a type, ready to run.
 #[derive(Clone)]
 pub(super) enum Kernel {
-    Predefined(Fold),
+    Predefined(Folds),
     /// `inout = input op inout`.
     User(UserFunction),
 }
@@ -42,7 +52,7 @@ impl Kernel {
             None => undefined("a struct type"),
             Some(basic) if !predefined.defined_for(basic) => undefined(basic.name()),
             Some(basic) => match fold_of(predefined, basic) {
-                Some(fold) => Ok(Kernel::Predefined(fold)),
+                Some(folds) => Ok(Kernel::Predefined(folds)),
                 None => undefined(basic.name()),
             },
         }
@@ -51,7 +61,7 @@ impl Kernel {
     /// `x = acc op x`, where `acc` comes from the lower ranks.
     pub(super) fn combine(&self, acc: &[u8], x: &mut [u8]) {
         match self {
-            Kernel::Predefined(fold) => fold(x, acc),
+            Kernel::Predefined(folds) => (folds.fold)(x, acc),
             Kernel::User(function) => function(acc, x),
         }
     }
@@ -59,7 +69,7 @@ impl Kernel {
     /// `acc = acc op x`; `x` is used up.
     pub(super) fn fold(&self, acc: &mut [u8], x: &mut [u8]) {
         match self {
-            Kernel::Predefined(fold) => fold(acc, x),
+            Kernel::Predefined(folds) => (folds.fold)(acc, x),
             Kernel::User(function) => {
                 function(acc, x);
                 acc.copy_from_slice(x);
@@ -106,22 +116,62 @@ fn each<const N: usize>(acc: &mut [u8], x: &[u8], f: impl Fn([u8; N], [u8; N]) -
     }
 }
 
+/// Bytes that are joined upwards, which the compiler makes wide; these blocks go downwards.
+const BLOCK: usize = 1024;
+
+/// See [`Folds::join`].
+struct Join<'a, 'w, F, const N: usize> {
+    out: &'a mut [u8],
+    own: &'a [u8],
+    cell: &'a Window<'w>,
+    f: F,
+}
+
+impl<F: Fn([u8; N], [u8; N]) -> [u8; N], const N: usize> Work for Join<'_, '_, F, N> {
+    #[inline(always)]
+    fn run(self) {
+        let len = self.out.len();
+        let own = &self.own[..len];
+        for at in (0..len).step_by(BLOCK).rev() {
+            let block = at..len.min(at + BLOCK);
+            let cell = self.cell.part(at, block.len());
+            let own = own[block.clone()].chunks_exact(N);
+            let out = self.out[block].chunks_exact_mut(N);
+            for ((out, own), x) in out.zip(own).zip(cell.items::<N>()) {
+                let mut left = [0; N];
+                left.copy_from_slice(own);
+                out.copy_from_slice(&(self.f)(left, x));
+            }
+        }
+    }
+}
+
 macro_rules! fold {
-    ($t:ty, |$a:ident, $b:ident| $result:expr) => {
-        Some(
-            (|acc: &mut [u8], x: &[u8]| {
-                let combine = |left, right| {
-                    let ($a, $b) = (<$t>::from_ne_bytes(left), <$t>::from_ne_bytes(right));
-                    let result: $t = $result;
-                    result.to_ne_bytes()
-                };
-                match acc.len() {
-                    ..=SHORT => each(acc, x, combine),
-                    _ => wide(|| each(acc, x, combine)),
-                }
-            }) as Fold,
-        )
-    };
+    ($t:ty, |$a:ident, $b:ident| $result:expr) => {{
+        #[inline(always)]
+        fn combine(
+            left: [u8; size_of::<$t>()],
+            right: [u8; size_of::<$t>()],
+        ) -> [u8; size_of::<$t>()] {
+            let ($a, $b) = (<$t>::from_ne_bytes(left), <$t>::from_ne_bytes(right));
+            let result: $t = $result;
+            result.to_ne_bytes()
+        }
+        Some(Folds {
+            fold: |acc, x| match acc.len() {
+                ..=SHORT => each(acc, x, combine),
+                _ => wide(|| each(acc, x, combine)),
+            },
+            join: |out, own, cell| {
+                wide_work(Join {
+                    out,
+                    own,
+                    cell,
+                    f: combine,
+                });
+            },
+        })
+    }};
 }
 
 macro_rules! integer {
@@ -182,7 +232,7 @@ macro_rules! float {
     };
 }
 
-fn fold_of(op: Predefined, basic: Basic) -> Option<Fold> {
+fn fold_of(op: Predefined, basic: Basic) -> Option<Folds> {
     match basic {
         Basic::I8 => integer!(i8, op),
         Basic::I16 => integer!(i16, op),

@@ -105,3 +105,50 @@ fn loom_roots_that_change() {
         thread.join().unwrap();
     });
 }
+
+/// Two members fold a half each: what the second step says is made of what the first one said, and neither is overwritten while it is read.
+#[test]
+fn loom_halves_of_two() {
+    loom::model(|| {
+        let all = members(2);
+        let run = |all: Members, me: usize| {
+            for piece in 0..2_u64 {
+                let (first, second) = (2 * piece + 1, 2 * piece + 2);
+                let other = 1 - me;
+                announce(&all, me, first, 10 * first + me as u64, first);
+                let sum = hear(&all, other, first) + 10 * first + me as u64;
+                announce(&all, me, second, 100 * sum + me as u64, second);
+                let want = 100 * (20 * first + 1) + other as u64;
+                assert_eq!(hear(&all, other, second), want);
+            }
+        };
+        let other = all.clone();
+        let thread = thread::spawn(move || run(other, 1));
+        run(all, 0);
+        thread.join().unwrap();
+    });
+}
+
+/// A contribution that lies in its owner's heap: the owner writes it again as soon as its call is over, and the reader of the call before has read what it was
+/// then.
+#[test]
+fn loom_a_contribution_in_place() {
+    loom::model(|| {
+        let all = members(2);
+        let heap = Arc::new(AtomicU64::new(0));
+        let (others, shared) = (all.clone(), heap.clone());
+        let thread = thread::spawn(move || {
+            for round in 1..=2 {
+                assert_eq!(hear(&others, 0, round), round);
+                assert_eq!(shared.load(Ordering::Relaxed), 7 * round);
+                others[1].progress.store(round + 1, Ordering::Release);
+            }
+        });
+        for round in 1..=2 {
+            heap.store(7 * round, Ordering::Relaxed);
+            announce(&all, 0, round, round, round);
+            wait(&all[1].progress, round + 1);
+        }
+        thread.join().unwrap();
+    });
+}

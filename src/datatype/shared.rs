@@ -12,7 +12,9 @@ use core::ops::{Deref, DerefMut};
 /// * a message of more than 8 KiB to a rank of this host is copied straight out of it into the receiver's memory, wherever that is faster. Ordinary memory is copied twice,
 ///   though by two cores at a time, which is faster for up to a few 100 KiB that the sender wrote just before: both ways are measured while the program runs. A send may be over
 ///   only when its receiver has taken the message: two ranks that both begin by a blocking send to each other wait for ever, as they would with any longer message;
-/// * everywhere else (short messages, collectives, other hosts, `--transport tcp` and `mpi:all`) it is memory like all other.
+/// * what a rank contributes from it to a blocking broadcast, gather or reduction among ranks of this host, 8 KiB or more, is read there by those who need it, again where that is
+///   measured to be faster. A root that broadcasts from it returns when all have read it, as it may with any buffer;
+/// * everywhere else (short messages, other collectives, other hosts, `--transport tcp` and `mpi:all`) it is memory like all other.
 ///
 /// Ranks need not agree: some may have shared buffers, some not.
 ///
@@ -39,6 +41,23 @@ use core::ops::{Deref, DerefMut};
 ///             world.process_at_rank(0).receive_into(&mut theirs[..]);
 ///             assert!(theirs.iter().all(|&x| x == f64::from(step)));
 ///         }
+///     }
+/// });
+/// ```
+///
+/// Contributions to collectives:
+///
+/// ```
+/// use tercio::datatype::SharedBuffer;
+/// use tercio::{collective::SystemOperation, traits::*};
+///
+/// tercio::testing::ranks(2, |world| {
+///     let mut part = SharedBuffer::filled(&world, 10_000, 0_u64);
+///     let mut sums = vec![0_u64; 10_000];
+///     for step in 1..20 {
+///         part.fill(step); // over what the others read in the step before
+///         world.all_reduce_into(&part[..], &mut sums[..], SystemOperation::sum());
+///         assert!(sums.iter().all(|&sum| sum == 2 * step));
 ///     }
 /// });
 /// ```

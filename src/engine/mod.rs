@@ -278,6 +278,16 @@ impl Engine {
         HeapBlock::take(&self.segment, self.places.local(), bytes)
     }
 
+    /// Where in this rank's heap all of `span` lies, if it is packed and does.
+    pub(crate) fn place_in_heap(&self, span: &SendSpan) -> Option<usize> {
+        self.state.get().in_own_heap(span)
+    }
+
+    /// The index of a rank of this host in what the host's ranks share.
+    pub(crate) fn local_index(&self, rank: usize) -> usize {
+        self.places.index(rank)
+    }
+
     /// The state for a call; an error after finalize.
     #[inline]
     fn enter(&self, site: Site) -> Result<Guard<'_, State>> {

@@ -228,6 +228,28 @@ impl SendSpan {
         unsafe { self.pack_ring(at, out.len(), out.as_ptr(), out.way()) }
     }
 
+    /// As [`SendSpan::pack_to`], and at the same time to bytes `to + at..` of `also`'s stream. `false`: not all of it is packed, and nothing was done.
+    pub(crate) fn pack_twice(
+        &self,
+        at: usize,
+        out: &Window<'_>,
+        also: &RecvSpan,
+        to: usize,
+    ) -> bool {
+        let len = out.len();
+        assert!(at <= self.bytes && len <= self.bytes - at);
+        assert!(to + at <= also.bytes && len <= also.bytes - to - at);
+        let both = self.strided.is_none() && also.strided.is_none();
+        if both {
+            // SAFETY: in bounds by the assertions; a window does not overlap a user's memory; both spans are lent, one for writing alone.
+            unsafe {
+                let (from, also) = (self.ptr.add(at), also.ptr.add(to + at));
+                copy::to_two(from, out.as_ptr(), also, len);
+            }
+        }
+        both
+    }
+
     /// Bytes `at..at + len` of the stream: the memory itself where it is packed, else a copy in `room`.
     #[inline]
     pub(crate) fn bytes_at<'a>(&'a self, at: usize, len: usize, room: &'a mut [u8]) -> &'a [u8] {

@@ -170,6 +170,13 @@ impl HeapBlock {
         })
     }
 
+    /// All bytes, for tests.
+    #[cfg(test)]
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the range is this value's, which is borrowed exclusively, and initialized; others only read it while a call borrows it.
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
     /// The first byte, at the beginning of a page.
     #[inline]
     pub(crate) fn ptr(&self) -> NonNull<u8> {

@@ -21,6 +21,14 @@ pub fn tests() -> Vec<Trial> {
             "a_sender_killed_while_its_shared_buffer_is_read_ends_the_job",
             killed,
         ),
+        trial(
+            "a_root_killed_while_its_shared_buffer_is_read_ends_the_job",
+            || killed_in_broadcast(0),
+        ),
+        trial(
+            "a_rank_killed_while_it_reads_a_shared_buffer_ends_the_job",
+            || killed_in_broadcast(1),
+        ),
         trial("a_mismatch_on_shared_buffers_is_told", mismatch),
     ]
 }
@@ -64,6 +72,19 @@ fn killed() {
     mark.assert_nothing_left();
 }
 
+fn killed_in_broadcast(victim: usize) {
+    let mark = Mark::new();
+    let who = victim.to_string();
+    let (outcome, _) = timed(mark.part(3, "shared", &["killed-in-broadcast", &who]));
+    assert_eq!(outcome.code, 137, "{}", verdict(&outcome));
+    assert!(
+        verdict(&outcome).contains(&format!("rank {victim}")),
+        "{}",
+        verdict(&outcome)
+    );
+    mark.assert_nothing_left();
+}
+
 fn mismatch() {
     let mark = Mark::new();
     let (outcome, _) = timed(mark.part(2, "shared", &["mismatch"]));
@@ -92,6 +113,10 @@ pub fn shared() {
             collect(&world);
         }
         Some("killed") => be_killed(&world),
+        Some("killed-in-broadcast") => {
+            let victim = std::env::args().nth(2).and_then(|who| who.parse().ok());
+            be_killed_in_broadcast(&world, victim.unwrap());
+        }
         Some("mismatch") => differ(&world),
         what => panic!("there is no {what:?}"),
     }
@@ -253,9 +278,35 @@ fn be_killed(world: &SimpleCommunicator) {
     }
 }
 
+/// All read what rank 0 broadcasts in place, in the ninth call of that kind and a few more at the latest; amid that `victim` is killed.
+fn be_killed_in_broadcast(world: &SimpleCommunicator, victim: i32) {
+    const LEN: usize = 32 << 20;
+    let mut pids = vec![0_u32; world.size() as usize];
+    world.all_gather_into(&std::process::id(), &mut pids[..]);
+    let mut buffer = SharedBuffer::filled(world, LEN, 0_u8);
+    for round in 0.. {
+        if round == 10 && world.rank() == 2 {
+            let pid = pids[victim as usize];
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(3));
+                crate::support::kill(pid, libc::SIGKILL);
+            });
+        }
+        if world.rank() == 0 {
+            buffer.fill(round);
+        }
+        world.process_at_rank(0).broadcast_into(&mut buffer);
+        assert!(buffer.iter().all(|&x| x == round));
+    }
+}
+
 /// The root would wait until its buffer has been read by a rank that does something else.
 fn differ(world: &SimpleCommunicator) {
     let mut buffer = SharedBuffer::filled(world, 100_000, 0_u8);
+    // The next one is one of those that go in place to see how long that takes.
+    for _ in 0..10 {
+        world.process_at_rank(0).broadcast_into(&mut buffer);
+    }
     if world.rank() == 0 {
         world.process_at_rank(0).broadcast_into(&mut buffer);
     } else {

@@ -1,10 +1,15 @@
 //! Collectives that combine. All of them fold strictly from the left in rank order; who does it and in which pieces shows in no bit.
-use super::moving::{piece_at, share_of, write_pieces};
-use super::{Cut, LARGE, Run, Step, Words, piece, words_of};
-use crate::coll::kernels::Kernel;
+use super::in_place::Offer;
+use super::moving::{copy_own, in_lines, piece_at, share_of, write_pieces};
+use super::slices::{halved, sliced};
+use super::{Cut, Run, Step, Words, piece, words_of};
+use crate::coll::kernels::{Folds, Kernel};
 use crate::engine::{RecvSpan, SendSpan};
+use crate::model::CollKind;
 use crate::model::error::Result;
 use crate::transport::shm::cells::{INLINE, SLOT, Window};
+use crate::transport::shm::way::Way;
+use core::iter::once;
 use core::ops::Range;
 
 /// Bytes that are combined at a time. A cell's bytes come in one long copy (measured: short ones, with or without prefetching, are a
@@ -12,17 +17,12 @@ use core::ops::Range;
 const BLOCK: usize = 16 * 1024;
 /// Up to so many bytes of all members together every member folds all of them itself: one step instead of two.
 const ALL_FOLD: usize = 32 * 1024;
+/// From here on what comes out of another core's cache is folded as it comes; what comes from memory is faster in long copies.
+const JOINED_FROM: usize = 2 * 1024;
 /// Longer ones pass from member to member in a scan.
 const SCAN_DIRECT: usize = 4 * 1024;
-/// Bytes that the members fold in slices in one large step, and room for the longest slice behind them.
-const SLICED_PIECE: usize = 80 * 1024;
 /// The longest element that is not cut and still goes through cells.
-const LONGEST_ELEMENT: usize = 4 * 1024;
-
-const _: () = assert!(
-    SLICED_PIECE.div_ceil(3) + LONGEST_ELEMENT <= LARGE as usize * SLOT - SLICED_PIECE
-        && SLICED_PIECE % 64 == 0
-);
+pub(super) const LONGEST_ELEMENT: usize = 4 * 1024;
 
 /// Whether reductions of elements that are cut only every `unit` bytes go through cells on a communicator of `size`.
 pub(in crate::coll) fn takes_elements_of(unit: usize, size: usize) -> bool {
@@ -37,7 +37,7 @@ pub(in crate::coll) struct Operator<'k> {
 }
 
 /// Where a fold finds the contribution of a member, `at` bytes into it.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     Own(&'a SendSpan, usize),
     Cell(Window<'a>),
 }
@@ -53,7 +53,7 @@ impl Source<'_> {
 
 impl Operator<'_> {
     /// Folds `len` bytes of the contributions of `members` in their order, block by block: `put(at, block)` takes each result.
-    fn fold<'a>(
+    pub(super) fn fold<'a>(
         &self,
         members: Range<usize>,
         len: usize,
@@ -78,7 +78,7 @@ impl Operator<'_> {
     }
 
     /// As [`Operator::fold`] into bytes `to..` of `recv`.
-    fn fold_to<'a>(
+    pub(super) fn fold_to<'a>(
         &self,
         members: Range<usize>,
         len: usize,
@@ -86,28 +86,15 @@ impl Operator<'_> {
         recv: &RecvSpan,
         to: usize,
     ) {
-        if let (Kernel::Predefined(fold), 2, true) =
-            (self.kernel, members.len(), recv.contiguous_ptr().is_some())
-        {
-            // Of two operands either may come first (see kernels): the cell's is copied straight into place.
-            let (window, own, start) = match (source(members.start), source(members.start + 1)) {
-                (Source::Cell(window), Source::Own(own, start))
-                | (Source::Own(own, start), Source::Cell(window)) => (window, own, start),
-                _ => {
-                    return self.fold(members, len, source, |at, block| {
-                        recv.fill_at(to + at, block)
-                    });
+        if let (Kernel::Predefined(folds), 2) = (self.kernel, members.len()) {
+            // Of two operands either may come first (see kernels).
+            if let (Source::Cell(window), Source::Own(own, start))
+            | (Source::Own(own, start), Source::Cell(window)) =
+                (source(members.start), source(members.start + 1))
+            {
+                if own.contiguous_ptr().is_some() && recv.contiguous_ptr().is_some() {
+                    return fold_two(folds, (own, start), &window.part(0, len), recv, to);
                 }
-            };
-            if own.contiguous_ptr().is_some() {
-                for at in (0..len).step_by(BLOCK) {
-                    let n = BLOCK.min(len - at);
-                    recv.fill_from(to + at, &window.part(at, n));
-                    recv.change_at(to + at, n, &mut [], |acc| {
-                        fold(acc, own.bytes_at(start + at, n, &mut []));
-                    });
-                }
-                return;
             }
         }
         self.fold(members, len, source, |at, block| {
@@ -145,6 +132,28 @@ impl Operator<'_> {
     }
 }
 
+/// This member's contribution, from a byte on, and another's into bytes `to..` of `recv`, all packed.
+fn fold_two(
+    folds: &Folds,
+    (own, start): (&SendSpan, usize),
+    other: &Window<'_>,
+    recv: &RecvSpan,
+    to: usize,
+) {
+    let len = other.len();
+    if other.way() == Way::Through && len > JOINED_FROM {
+        let own = own.bytes_at(start, len, &mut []);
+        return recv.change_at(to, len, &mut [], |out| (folds.join)(out, own, other));
+    }
+    for at in (0..len).step_by(BLOCK) {
+        let n = BLOCK.min(len - at);
+        recv.fill_from(to + at, &other.part(at, n));
+        recv.change_at(to + at, n, &mut [], |acc| {
+            (folds.fold)(acc, own.bytes_at(start + at, n, &mut []));
+        });
+    }
+}
+
 fn own_bytes(send: &SendSpan, at: usize, len: usize) -> [u8; INLINE] {
     let mut own = [0; INLINE];
     send.pack_at(at, &mut own[..len]);
@@ -163,8 +172,12 @@ pub(in crate::coll) fn reduce(
     let all = 0..run.size();
     let inline = bytes <= INLINE;
     if !inline && run.size() > 2 && bytes * run.size() > ALL_FOLD {
-        return sliced(run, send, recv, operator);
+        return sliced(run, CollKind::Reduce, send, recv, operator);
     }
+    let offer = match recv {
+        None => run.offer(CollKind::Reduce, send, once(root)),
+        Some(_) => Offer::NONE,
+    };
     let most = if inline { INLINE } else { piece(bytes) };
     let cut = Cut::new(bytes, most, operator.unit);
     for i in 0..cut.count() {
@@ -175,9 +188,7 @@ pub(in crate::coll) fn reduce(
                 run.claim_line(&step)?;
                 run.announce_and_go_on(&step, &words_of(send, 0, bytes));
             } else {
-                let slots = run.claim_slots(&step, len)?;
-                run.write(len, || send.pack_to(at, &slots.part(0, len)));
-                run.announce_slots(&step, step.first);
+                run.contribute(&step, &offer, send, at, len)?;
             }
             continue;
         };
@@ -192,13 +203,13 @@ pub(in crate::coll) fn reduce(
         } else {
             let source = |member| match member == root {
                 true => Source::Own(send, at),
-                false => Source::Cell(run.slots(member, &step)),
+                false => Source::Cell(run.piece_or_slots(member, &step, len)),
             };
             operator.fold_to(all.clone(), len, source, recv, at);
         }
         run.pass(&step);
     }
-    Ok(())
+    run.withdraw(&offer, once(root))
 }
 
 #[inline(always)]
@@ -226,8 +237,11 @@ pub(in crate::coll) fn all_reduce(
         recv.fill_at(0, &result[..bytes]);
         return Ok(());
     }
-    if size > 2 && bytes * size > ALL_FOLD {
-        return sliced(run, send, Some(recv), operator);
+    if bytes * size > ALL_FOLD {
+        return match size {
+            2 => halved(run, send, recv, operator),
+            _ => sliced(run, CollKind::AllReduce, send, Some(recv), operator),
+        };
     }
     let most = if size > 2 { SLOT } else { piece(bytes) };
     let cut = Cut::new(bytes, most, operator.unit);
@@ -281,65 +295,6 @@ fn all_reduce_word(
     Ok(())
 }
 
-/// Every member folds a slice of each piece; those with a destination collect the slices one step later.
-fn sliced(
-    run: &Run<'_>,
-    send: &SendSpan,
-    recv: Option<&RecvSpan>,
-    operator: Operator<'_>,
-) -> Result<()> {
-    let (rank, size) = (run.rank(), run.size());
-    let cut = Cut::new(send.len(), SLICED_PIECE, operator.unit);
-    let slice = |i: usize, member: usize| {
-        let units = cut.len(i) / operator.unit;
-        let edge = |k: usize| units * k / size * operator.unit;
-        edge(member)..edge(member + 1)
-    };
-    let mut last: Option<Step> = None;
-    for i in 0..=cut.count() {
-        let step = run.step(LARGE);
-        let slots = run.claim_slots(&step, LARGE as usize * SLOT)?;
-        if i < cut.count() {
-            // All but the slice that this member folds itself.
-            let mine = slice(i, rank);
-            run.write(cut.len(i) - mine.len(), || {
-                for part in [0..mine.start, mine.end..cut.len(i)] {
-                    send.pack_to(cut.at(i) + part.start, &slots.part(part.start, part.len()));
-                }
-            });
-        }
-        if let Some(before) = last.replace(step) {
-            let mine = slice(i - 1, rank);
-            let start = cut.at(i - 1) + mine.start;
-            let source = |member| match member == rank {
-                true => Source::Own(send, start),
-                false => {
-                    let window = run.slots(member, &before);
-                    Source::Cell(window.part(mine.start, mine.len()))
-                }
-            };
-            operator.fold(0..size, mine.len(), source, |at, block| {
-                slots.part(SLICED_PIECE + at, block.len()).write(block);
-                if let Some(recv) = recv {
-                    recv.fill_at(start + at, block);
-                }
-            });
-        }
-        run.announce_slots(&step, step.first);
-        for member in run.others() {
-            run.wait(member, &step, i == 0)?;
-            let (Some(recv), true) = (recv, i > 0) else {
-                continue;
-            };
-            let slice = slice(i - 1, member);
-            let result = run.slots(member, &step).part(SLICED_PIECE, slice.len());
-            recv.fill_from(cut.at(i - 1) + slice.start, &result);
-        }
-        run.learn(step.first);
-    }
-    Ok(())
-}
-
 #[inline(always)]
 pub(in crate::coll) fn reduce_scatter_block(
     run: &Run<'_>,
@@ -350,7 +305,7 @@ pub(in crate::coll) fn reduce_scatter_block(
     let (rank, size) = (run.rank(), run.size());
     let bytes = recv.len();
     let room = share_of(if size > 2 { SLOT } else { piece(bytes) }, size);
-    let cut = Cut::new(bytes, room, operator.unit);
+    let cut = Cut::new(bytes, room.min(in_lines(bytes)), operator.unit);
     run.exchange(
         cut.count(),
         1,
@@ -448,26 +403,38 @@ fn chain(
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
-        let mine = run.claim_slots(&step, len)?.part(0, len);
         if rank == 0 {
+            let mine = run.claim_slots(&step, len)?.part(0, len);
             run.write(len, || send.pack_to(at, &mine));
-        } else {
-            run.wait(rank - 1, &step, i == 0)?;
-            let before = run.slots(rank - 1, &step);
-            if !inclusive {
-                recv.fill_from(at, &before.part(0, len));
+            run.announce_slots(&step, step.first);
+            if inclusive {
+                copy_own(send, at, recv, at, len);
             }
-            let source = |k| match k {
-                0 => Source::Cell(before),
-                _ => Source::Own(send, at),
-            };
-            operator.fold(0..2, len, source, |to, block| {
-                mine.part(to, block.len()).write(block);
-            });
+            continue;
         }
-        if inclusive {
-            recv.fill_from(at, &mine);
+        run.wait(rank - 1, &step, i == 0)?;
+        let before = run.slots(rank - 1, &step).part(0, len);
+        let source = |k| match k {
+            0 => Source::Cell(before),
+            _ => Source::Own(send, at),
+        };
+        if !inclusive {
+            recv.fill_from(at, &before);
         }
+        if rank + 1 == run.size() {
+            if inclusive {
+                operator.fold_to(0..2, len, source, recv, at);
+            }
+            run.pass(&step);
+            continue;
+        }
+        let mine = run.claim_slots(&step, len)?.part(0, len);
+        operator.fold(0..2, len, source, |to, block| {
+            mine.part(to, block.len()).write(block);
+            if inclusive {
+                recv.fill_at(at + to, block);
+            }
+        });
         run.announce_slots(&step, step.first);
     }
     Ok(())

@@ -2,7 +2,9 @@
 //!
 //! The protocol, and why no byte is overwritten while somebody still reads it, is in ../README.md.
 mod folding;
+mod in_place;
 mod moving;
+mod slices;
 mod staging;
 
 pub(super) use folding::{
@@ -10,6 +12,7 @@ pub(super) use folding::{
 };
 pub(super) use moving::{all_gather, all_to_all, barrier, broadcast, gather, scatter};
 
+pub(super) use in_place::Choice;
 use staging::Place;
 pub(super) use staging::Staging;
 
@@ -17,6 +20,7 @@ use super::Communicator;
 use super::check;
 use super::communicator::Begun;
 use crate::engine::{Engine, SendSpan};
+use crate::job::layout::LONG_CELLS;
 use crate::model::Site;
 use crate::model::error::Result;
 use crate::transport::shm::cells::{Cells, INLINE, LINE_WORDS, LINES, SLOT, SLOTS, Window};
@@ -43,6 +47,9 @@ const _: () = assert!(AHEAD < LINES);
 
 /// Rounds of a large step: its buffers lie side by side and count as one.
 const LARGE: u64 = 4;
+/// Bytes of a large step in long areas, at the most. Two of them and the gap where the area begins again are less than the area.
+const LONGEST_PIECE: usize = 512 * 1024;
+const _: () = assert!(3 * LONGEST_PIECE <= LONG_CELLS);
 
 /// The progress that every other member must have made before the place of `round` in a ring of `ring` places is written again.
 #[inline]
@@ -181,12 +188,14 @@ impl<'a> Run<'a> {
         let rounds = step.last - step.first + 1;
         let place = if staging::has_choice(bytes) {
             let mut staging = self.staging();
-            staging.place(self.cells, rounds, bytes, || self.engine.is_crowded())
+            let room = bytes.max(rounds as usize * SLOT);
+            staging.place(self.cells, room, bytes, || self.engine.is_crowded())
         } else {
             Place::OF_ROUND
         };
         self.place.set(place);
-        Ok(self.slots_at(self.rank(), step, place.word).by(place.way))
+        let slots = self.slots_at(self.rank(), step, place.word, bytes);
+        Ok(slots.by(place.way))
     }
 
     fn staging(&self) -> MutexGuard<'a, Staging> {
@@ -209,16 +218,42 @@ impl<'a> Run<'a> {
         self.staging().took(place.way, bytes, began.elapsed());
     }
 
+    /// Whether the buffers that were claimed last are written through the cache, untimed.
+    fn writes_through(&self) -> bool {
+        let place = self.place.get();
+        place.way == Way::Through && !place.timed
+    }
+
+    /// Bytes of a large step: more than slots hold where all members write to long areas.
+    fn large_room(&self) -> usize {
+        match self.c.all_long.load(Ordering::Relaxed) {
+            true => LONGEST_PIECE,
+            false => LARGE as usize * SLOT,
+        }
+    }
+
+    /// All members have announced `step`, a large one that has a choice of places, and this one claimed its buffers last: whether they all chose long areas is from now on known to all.
+    fn note_long(&self, step: &Step) {
+        if !self.c.all_long.load(Ordering::Relaxed) {
+            let is_long = |word| staging::offset(word).is_some();
+            let all = self.others().all(|member| is_long(self.word(member, step)));
+            let own = is_long(self.place.get().word);
+            self.c.all_long.store(all && own, Ordering::Relaxed);
+        }
+    }
+
     /// The buffers of `member` for `step`, after [`Run::wait`] for it.
     #[inline]
     fn slots(&self, member: usize, step: &Step) -> Window<'a> {
-        self.slots_at(member, step, self.word(member, step))
+        self.slots_at(member, step, self.word(member, step), 0)
     }
 
+    /// The buffers of a step; in a long area at least `bytes` bytes.
     #[inline]
-    fn slots_at(&self, member: usize, step: &Step, word: u64) -> Window<'a> {
+    fn slots_at(&self, member: usize, step: &Step, word: u64, bytes: usize) -> Window<'a> {
         let rounds = step.last - step.first + 1;
-        let long = staging::offset(word).and_then(|at| self.cells.long_slots(member, at, rounds));
+        let len = bytes.max(rounds as usize * SLOT);
+        let long = staging::offset(word).and_then(|at| self.cells.long_slots(member, at, len));
         // A member writes there through the cache, but for a piece now and then.
         let long = long.map(|window| window.by(Way::Through));
         long.unwrap_or_else(|| self.cells.slots(member, step.first, rounds))

@@ -3,7 +3,7 @@
 //!
 //! Each member decides for itself, and says in its line where a step's buffers are.
 use crate::job::layout::LONG_CELLS;
-use crate::transport::shm::cells::{Cells, SLOT};
+use crate::transport::shm::cells::Cells;
 use crate::transport::shm::copy::STREAM_FROM;
 use crate::transport::shm::way::{Distance, Way, Ways};
 use std::time::Duration;
@@ -67,11 +67,11 @@ pub(super) fn has_choice(bytes: usize) -> bool {
 }
 
 impl Staging {
-    /// Where and how to write the next piece, `bytes` bytes in `rounds` rounds.
+    /// Where and how to write the next piece, `bytes` bytes of which readers see `room`.
     pub(super) fn place(
         &mut self,
         cells: &Cells,
-        rounds: u64,
+        room: usize,
         bytes: usize,
         crowded: impl FnOnce() -> bool,
     ) -> Place {
@@ -86,17 +86,16 @@ impl Staging {
         }
         let (way, timed) = self.ways.of_chunk(chunk, self.long);
         let word = if self.long {
-            1 + self.turn(rounds, bytes) as u64
+            1 + self.turn(room, bytes) as u64
         } else {
             0
         };
         Place { word, way, timed }
     }
 
-    /// The offset of the next `bytes` bytes in the long area.
-    fn turn(&mut self, rounds: u64, bytes: usize) -> usize {
-        // Readers see the buffers of as many rounds whole.
-        if self.next % LONG_CELLS + rounds as usize * SLOT > LONG_CELLS {
+    /// The offset of the next `bytes` bytes in the long area, of which readers see `room`.
+    fn turn(&mut self, room: usize, bytes: usize) -> usize {
+        if self.next % LONG_CELLS + room.max(bytes) > LONG_CELLS {
             self.next = self.next.next_multiple_of(LONG_CELLS);
         }
         let at = self.next % LONG_CELLS;
@@ -121,7 +120,8 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::shm::cells::SLOTS;
+    use crate::coll::cells::LONGEST_PIECE;
+    use crate::transport::shm::cells::{SLOT, SLOTS};
 
     /// What coll/README.md's proof asks for: what the last eight rounds wrote is not written.
     #[test]
@@ -132,8 +132,12 @@ mod tests {
         for i in 0..2000_u64 {
             let rounds = if i % 7 < 3 { 4 } else { 1 };
             round += rounds;
-            let len = rounds as usize * SLOT - (i as usize * 997) % SLOT;
-            let at = staging.turn(rounds, len);
+            let mut room = rounds as usize * SLOT;
+            if rounds == 4 && i % 2 == 0 {
+                room = LONGEST_PIECE;
+            }
+            let len = room - (i as usize * 997) % SLOT;
+            let at = staging.turn(room, len);
             assert!(at % 64 == 0 && at + len <= LONG_CELLS);
             written.retain(|(last, ..)| last + SLOTS > round - rounds + 1);
             assert!(

@@ -44,6 +44,13 @@ pub(crate) struct Entry {
     _pad: u64,
 }
 
+/// Words that tell whose heaps a member has mapped.
+const MAPPED: usize = 16;
+
+/// A line, and the one beside it for the prefetchers.
+#[repr(C, align(128))]
+struct Mapped([AtomicU64; MAPPED]);
+
 /// A member's control page. Only the member writes it.
 #[repr(C)]
 struct ControlPage {
@@ -51,6 +58,8 @@ struct ControlPage {
     history: [Entry; HISTORY as usize],
     /// The last round that the member announced: what others read to know which of their buffers are free. On lines of its own.
     progress: AtomicU64,
+    /// A bit for each member whose heap this one has mapped: that one may contribute in place. Members beyond have none.
+    mapped: Mapped,
 }
 
 const _: () = assert!(
@@ -226,6 +235,36 @@ impl Cells {
         self.page_at(member) + offset_of!(ControlPage, progress)
     }
 
+    /// Whether `member` can read in `owner`'s heap, as it has said.
+    #[inline]
+    pub(crate) fn has_mapped(&self, member: usize, owner: usize) -> bool {
+        let word = self.page(member).mapped.0.get(owner / 64);
+        // Nothing comes with it: the mapping is the reader's own matter.
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (owner % 64) & 1 == 1)
+    }
+
+    /// Says that this member can read in `owner`'s heap.
+    pub(crate) fn say_mapped(&self, owner: usize) {
+        if let Some(word) = self.page(self.member).mapped.0.get(owner / 64) {
+            word.fetch_or(1 << (owner % 64), Ordering::Relaxed);
+        }
+    }
+
+    /// `len` bytes at `at` of the heap of the rank with index `local`, which are only read; `None` where there are none or they cannot be mapped.
+    pub(crate) fn in_heap(&self, local: usize, at: usize, len: usize) -> Option<Window<'_>> {
+        if !self.segment.heaps_hold(at as u64, len as u64) {
+            return None;
+        }
+        let ptr = self.segment.in_heap(local, at, len)?.cast_mut();
+        Some(Window {
+            ptr,
+            len,
+            // Its owner may have written it just now.
+            way: Way::Through,
+            _segment: PhantomData,
+        })
+    }
+
     /// Where `member` notes its call number `sequence`.
     #[inline]
     pub(crate) fn entry(&self, member: usize, sequence: u64) -> &Entry {
@@ -247,11 +286,10 @@ impl Cells {
         }
     }
 
-    /// As [`Cells::slots`], but in the long area from `at` on; `None` where that cannot be.
+    /// `len` bytes of the long area of `member` from `at` on; `None` where that cannot be.
     #[inline]
-    pub(crate) fn long_slots(&self, member: usize, at: usize, rounds: u64) -> Option<Window<'_>> {
+    pub(crate) fn long_slots(&self, member: usize, at: usize, len: usize) -> Option<Window<'_>> {
         assert!(member < self.members);
-        let len = rounds as usize * SLOT;
         let long = self.long?;
         (at <= LONG_CELLS && len <= LONG_CELLS - at).then(|| Window {
             // SAFETY: inside the member's long area, whose range `attach` checked.
@@ -330,6 +368,14 @@ impl<'s> Window<'s> {
         // SAFETY: the window lies in the segment's mapping, which a slice of this process's own memory does not overlap. Who may write it
         // when is the protocol of coll/README.md; the bytes are of no value to the program before they are copied.
         unsafe { copy::from_ring(self.ptr, out.as_mut_ptr(), out.len(), self.way) }
+    }
+
+    /// All whole items of `N` bytes, each read once.
+    #[inline(always)]
+    pub(crate) fn items<const N: usize>(&self) -> impl Iterator<Item = [u8; N]> + use<N> {
+        let ptr = self.ptr.cast_const();
+        // SAFETY: in bounds of the window; else as for `read`. An array of bytes may lie anywhere.
+        (0..self.len / N).map(move |i| unsafe { ptr.add(i * N).cast::<[u8; N]>().read() })
     }
 
     /// Copies `bytes` to the start.
