@@ -18,11 +18,12 @@ SIZES = {
     "latency": [8, 64, 1 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20],
     "bandwidth": [64 << 10, 256 << 10, 1 << 20, 4 << 20],
 }
-# What raw sockets are tried with, of which the best is taken for each cell: SO_SNDBUF (0: the kernel's choice), bytes for one recv (0: a message), whether to spin.
+# What raw sockets are tried with, of which the best is taken for each cell: SO_SNDBUF (0: the kernel's choice), bytes for one recv (0: a message), whether to spin, and whether not to be
+# paced and to acknowledge at once (wire.c).
 ROOMS = [0, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20]
 PIECES = [0, 64 << 10, 256 << 10]
 # What Tercio does with long messages on a short path.
-OURS = (512 << 10, 0, 1)
+OURS = (512 << 10, 0, 1, 1)
 # ns of a batch, and of a trial of the raw sockets' settings.
 BATCH, TRIAL = 10e6, 4e6
 # ns between the cores, half the round trip of a line: near is below, far above.
@@ -102,7 +103,7 @@ def on_path(path):
              {**five_env, "MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", **({"FI_TCP_IFACE": "eth0"} if apart else {})}, "MPIR_CVAR_NOLOCAL=1 MPIR_CVAR_CH4_NETMOD=ofi FI_PROVIDER=tcp"),
         Peer("mpich5-ucx", "MPICH 5, ucx", hydra_words(mpich5, f"{OUT}/mpich5", "LD_LIBRARY_PATH,MPIR_CVAR_NOLOCAL,MPIR_CVAR_CH4_NETMOD,UCX_TLS,UCX_NET_DEVICES"),
              {**five_env, "MPIR_CVAR_CH4_NETMOD": "ucx", **ucx}, "MPIR_CVAR_NOLOCAL=1 MPIR_CVAR_CH4_NETMOD=ucx UCX_TLS=tcp,self"),
-        Peer("raw", "raw sockets", wire_words, settings="the best of 42 for each cell"),
+        Peer("raw", "raw sockets", wire_words, settings="the best of 84 for each cell"),
     ]
 
 
@@ -156,8 +157,7 @@ class Session:
         trials = []
         for room in ROOMS:
             for piece in PIECES if size > PIECES[1] else PIECES[:1]:
-                for spin in (1, 0):
-                    how = (room, piece, spin)
+                for how in ((room, piece, spin, tuned) for spin in (1, 0) for tuned in (1, 0)):
                     steps = min(self.steps("raw", op, size, TRIAL, how), 500)
                     trials.append((min(self.run("raw", op, size, steps, how) for _ in range(2)), how))
         best = [how for _, how in sorted(trials)[:3]]
@@ -278,10 +278,11 @@ def lines(store):
 
 
 def settings_of(how):
-    room, piece, spin = how
+    room, piece, spin, tuned = (*how, 0)[:4]
     words = [f"SO_SNDBUF {sized(room)}" if room else "the kernel's own send buffer"]
     words += [f"at most {sized(piece)} a recv"] if piece else []
-    return ", ".join(words + ["spinning" if spin else "blocking"])
+    words += ["spinning" if spin else "blocking"]
+    return ", ".join(words + (["tuned"] if tuned else []))
 
 
 def table(store):

@@ -157,9 +157,34 @@ impl Engine {
         state.send_soon(world, envelope, span, mode, site)
     }
 
-    /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through the site's MPI. On its own, so that the other way stays short.
+    /// As [`Engine::send_now`], which has been tried, to a rank that is reached through a socket.
     #[inline(always)]
-    pub(super) fn receive_through_mpi(
+    pub(super) fn send_through_socket(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Option<Result<()>> {
+        let Peer::Rank(rank) = to else { return None };
+        let &world = comm.members().get(rank)?;
+        if tag < 0 || mode == SendMode::Synchronous {
+            return None;
+        }
+        let mut state = self.state.get_unlocked()?;
+        if state.finalized || !state.sends_directly(world, span.len()) {
+            return None;
+        }
+        let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
+        state.send_directly(world, &envelope, span)
+    }
+
+    /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through a socket or the site's MPI. On its own, so that the other way stays
+    /// short.
+    #[inline(always)]
+    pub(super) fn receive_from_afar(
         &self,
         comm: &Comm,
         from: Peer,
@@ -167,12 +192,25 @@ impl Engine {
         span: &RecvSpan,
         site: Site,
     ) -> Option<Result<Status>> {
-        let due = |state: &mut State| state.mpi.is_none() || state.progress_was_due();
+        let due = |state: &mut State| {
+            (state.mpi.is_none() && state.net.is_none()) || state.progress_was_due()
+        };
         let (mut state, world, _) = self.next_from(comm, from, tag, span, site, due)?;
         if !state.places.is_remote(world) {
             return None;
         }
-        match state.receive_soon(world, (comm, from, tag), span, site)? {
+        let soon = match state.mpi.is_some() {
+            true => state.receive_soon(world, (comm, from, tag), span, site)?,
+            false => {
+                let Peer::Rank(rank) = from else { return None };
+                let ptr = span.contiguous_ptr()?;
+                match state.receive_directly(plain(ptr, (rank, world), comm, tag, span, site))? {
+                    Ok(soon) => soon,
+                    Err(error) => return Some(Err(error.at(site))),
+                }
+            }
+        };
+        match soon {
             Soon::Here(status) => Some(Ok(status)),
             Soon::Comes(request) => {
                 drop(state);
@@ -206,19 +244,10 @@ impl Engine {
         if !queues.none_unexpected(rank) {
             return None;
         }
-        let id = state.requests.add_with(|| {
-            Request::Plain(Plain {
-                ptr,
-                bytes: span.len(),
-                code: span.code(),
-                period: span.period() as u32,
-                context: comm.context(),
-                source: rank as u32,
-                world: world as u32,
-                tag,
-                site,
-            })
-        });
+        let peer = (rank, world);
+        let id = state
+            .requests
+            .add_with(|| Request::Plain(plain(ptr, peer, comm, tag, span, site)));
         queues.post(Some(rank), tag, id);
         let site_id = state.sites.id(&self.segment, self.rank, site);
         note_call(&self.last_call, Call::Receive as u32, site_id);
@@ -254,6 +283,29 @@ impl Engine {
             }
             _ => Ok(None),
         }
+    }
+}
+
+/// A receive from the rank with these numbers in the communicator and in the world, into contiguous memory, as a plain one.
+#[inline(always)]
+fn plain(
+    ptr: *mut u8,
+    (rank, world): (usize, usize),
+    comm: &Comm,
+    tag: Option<i32>,
+    span: &RecvSpan,
+    site: Site,
+) -> Plain {
+    Plain {
+        ptr,
+        bytes: span.len(),
+        code: span.code(),
+        period: span.period() as u32,
+        context: comm.context(),
+        source: rank as u32,
+        world: world as u32,
+        tag,
+        site,
     }
 }
 

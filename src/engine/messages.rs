@@ -34,6 +34,9 @@ impl Engine {
             Some(Some(leaving)) => return self.finish_request(leaving, None, site).map(drop),
             None => {}
         }
+        if let Some(sent) = self.send_through_socket(comm, to, tag, &span, mode, site) {
+            return sent.map_err(|e| e.at(site));
+        }
         self.send_in_any_way(comm, to, tag, span, mode, site)
     }
 
@@ -139,7 +142,7 @@ impl Engine {
         span: RecvSpan,
         site: Site,
     ) -> Result<Status> {
-        match self.receive_through_mpi(comm, from, tag, &span, site) {
+        match self.receive_from_afar(comm, from, tag, &span, site) {
             Some(received) => received,
             None => self.receive_in_any_way(comm, from, tag, span, site),
         }
@@ -167,7 +170,7 @@ impl Engine {
             if let Some(status) = self.receive_now(comm, from, tag, &span, site) {
                 return Ok(status);
             }
-            if let Some(received) = self.receive_through_mpi(comm, from, tag, &span, site) {
+            if let Some(received) = self.receive_from_afar(comm, from, tag, &span, site) {
                 return received;
             }
             state = self.state.get();

@@ -97,6 +97,10 @@ pub fn play() {
             crate::sockets::leave();
             0
         }
+        "straight" => {
+            crate::sockets::go_straight();
+            0
+        }
         "gathers" => {
             crate::sockets::gather();
             0

@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
             gathers,
         ),
         trial("sealed_messages_are_gathered_too", gathers_sealed),
+        trial("short_messages_go_straight_and_in_order", straight),
         trial(
             "strangers_cost_their_own_sockets_and_nothing_else",
             strangers,
@@ -81,6 +82,10 @@ fn sealed() {
 
 fn busy() {
     run(Job::new().program(program("busy", 2).env("TERCIO_TRANSPORT", "tcp")));
+}
+
+fn straight() {
+    run(Job::new().program(program("straight", 3).env("TERCIO_TRANSPORT", "tcp")));
 }
 
 fn gathers() {
@@ -160,6 +165,79 @@ pub fn leave() {
     drop(views);
     for (number, room) in room.iter().enumerate() {
         assert!(room.chunks(2).all(|pair| pair == [number as u8, 255]));
+    }
+}
+
+/// Blocking calls between ranks 0 and 1 for which the wanted message comes alone, behind another one, shorter than its room, long after the receive began, or
+/// never as first; and rank 2, which calls while they talk.
+pub fn go_straight() {
+    let universe = tercio::initialize().unwrap();
+    let world = universe.world();
+    let me = world.rank();
+    let bytes =
+        |round: usize, len: usize| -> Vec<u8> { (0..len).map(|at| (at + round) as u8).collect() };
+    if me == 2 {
+        for round in 0..20 {
+            world.process_at_rank(0).send_with_tag(&round, 9);
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut last = 0;
+        world.process_at_rank(0).receive_into_with_tag(&mut last, 9);
+        assert_eq!(last, 7);
+        return;
+    }
+    let other = world.process_at_rank(1 - me);
+    for round in 0..600 {
+        let len = [
+            0, 1, 8, 64, 100, 5000, 8192, 8193, 20_000, 32_768, 32_769, 70_000,
+        ][round % 12];
+        // Room for more than comes: what is behind the message stays as it is.
+        let room = [len, len + 100, 32_768.max(len), 100_000][round / 12 % 4];
+        let mut there = vec![7; room];
+        let check = |there: &[u8]| {
+            assert!(there[..len] == bytes(round, len), "round {round}");
+            assert!(there[len..].iter().all(|byte| *byte == 7), "round {round}");
+        };
+        if me == 0 {
+            if round % 50 == 0 {
+                // Long enough for the other rank to sleep.
+                thread::sleep(Duration::from_millis(5));
+            }
+            other.send_with_tag(&bytes(round, len), 1);
+            if round % 5 == 0 {
+                other.send_with_tag(&bytes(round, len), 2);
+                other.send_with_tag(&bytes(round + 1, len), 3);
+            }
+        } else {
+            if round % 5 == 0 {
+                let mut second = vec![7; len];
+                other.receive_into_with_tag(&mut second, 3);
+                assert!(second == bytes(round + 1, len), "round {round}");
+            }
+            let status = other.receive_into_with_tag(&mut there, 1);
+            assert_eq!(status.count(u8::equivalent_datatype()), len as i32);
+            check(&there);
+            if round % 5 == 0 {
+                there.fill(7);
+                other.receive_into_with_tag(&mut there, 2);
+                check(&there);
+            }
+            other.send(&round);
+        }
+        if me == 0 {
+            let mut answer = 0_usize;
+            other.receive_into(&mut answer);
+            assert_eq!(answer, round);
+        }
+    }
+    if me == 0 {
+        let third = world.process_at_rank(2);
+        for round in 0..20 {
+            let mut got = -1;
+            third.receive_into_with_tag(&mut got, 9);
+            assert_eq!(got, round);
+        }
+        third.send_with_tag(&7, 9);
     }
 }
 

@@ -1,9 +1,10 @@
 // Rows 16 to 18 without a runtime: the same loops, buffers and cores, over one raw TCP connection with whatever settings are asked for. Two processes, a job of
 // benches/compare/jobs.py like the others:
-//     wire FOLDER 0 ADDRESS PORT        on core 0 of the first host
+//     wire FOLDER 0 ADDRESS PORT        on core 0 of the first host, at this port and the next one
 //     wire FOLDER 1 ADDRESS PORT        on core 1 of the second
-// "run latency|bandwidth BYTES STEPS ROOM PIECE SPIN ..." is answered by the ns of a step: a round trip, or a window of 64 messages and its answer. ROOM is SO_SNDBUF, 0 the kernel's
-// own choice; PIECE the most that is given to one recv, 0 a message; SPIN whether calls are tried again and again, or block. Messages of a window that are shorter than 1 KiB leave in one call.
+// "run latency|bandwidth BYTES STEPS ROOM PIECE SPIN TUNED ..." is answered by the ns of a step: a round trip, or a window of 64 messages and its answer. ROOM is SO_SNDBUF, 0 the kernel's
+// own choice; PIECE the most that is given to one recv, 0 a message; SPIN whether calls are tried again and again, or block; TUNED whether the connection was made with Reno instead of the
+// system's congestion control, and acknowledges short messages of a latency when they come, where it spins (SO_RCVLOWAT of 64 KiB), as Tercio's do on a short path. Messages of a window that are shorter than 1 KiB leave in one call.
 // Process 1 also tells how far apart the cores are: "distance" is answered by ns, half the round trip of a cache line.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOMS = 16, WINDOW = 64, BUFFERS = 4 << 20, TOGETHER = 1 << 10, TURNS = 2000 };
+enum { ROOMS = 32, UNHEARD = 64 << 10, SHORT = 32 << 10, WINDOW = 64, BUFFERS = 4 << 20, TOGETHER = 1 << 10, TURNS = 2000 };
 static char *out, *in;
 static int fd = -1, side, flags;
 static size_t piece;
@@ -113,12 +114,18 @@ int main(int count, char **words) {
     memset(out, 1, BUFFERS), memset(in, 1, BUFFERS);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(words[4]))};
     inet_pton(AF_INET, words[3], &at.sin_addr);
-    int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1, n, steps, wanted, spin, rooms[ROOMS], connections[ROOMS];
+    int listeners[2], one = 1, n, steps, wanted, spin, tuned, rooms[ROOMS], connections[ROOMS];
     for (int i = 0; i < ROOMS; i++)
         rooms[i] = -1;
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (side == 0 && (bind(listener, (void *)&at, sizeof at) || listen(listener, 8)))
-        return 1;
+    for (tuned = 0; tuned < 2; tuned++) {
+        int listener = listeners[tuned] = socket(AF_INET, SOCK_STREAM, 0);
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        if (tuned)
+            setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+        at.sin_port = htons(atoi(words[4]) + tuned);
+        if (side == 0 && (bind(listener, (void *)&at, sizeof at) || listen(listener, 8)))
+            return 1;
+    }
     char path[4096], line[256], op[32];
     snprintf(path, sizeof path, "%s/in.%d", words[1], side);
     FILE *commands = fopen(path, "r");
@@ -132,31 +139,35 @@ int main(int count, char **words) {
             fflush(answers);
             continue;
         }
-        if (sscanf(line, "run %31s %d %d %d %zu %d", op, &n, &steps, &wanted, &piece, &spin) != 6)
+        if (sscanf(line, "run %31s %d %d %d %zu %d %d", op, &n, &steps, &wanted, &piece, &spin, &tuned) != 7)
             return 2;
         // Each size of the send buffer has a connection of its own, which lives as long as those of the others: what the kernel has learned about one stays with it.
-        int at_room = 0;
-        while (rooms[at_room] >= 0 && rooms[at_room] != wanted)
+        int at_room = 0, room = 2 * wanted + tuned;
+        while (rooms[at_room] >= 0 && rooms[at_room] != room)
             if (++at_room == ROOMS)
                 return 2;
         if (rooms[at_room] < 0) {
             if (side == 0)
-                fd = accept(listener, 0, 0);
+                fd = accept(listeners[tuned], 0, 0);
             else
                 for (int tries = 0; tries < 5000; tries++, usleep(1000), close(fd)) {
                     fd = socket(AF_INET, SOCK_STREAM, 0);
+                    at.sin_port = htons(atoi(words[4]) + tuned);
+                    if (tuned)
+                        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
                     if (!connect(fd, (void *)&at, sizeof at))
                         break;
                 }
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
             if (wanted)
                 setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-            rooms[at_room] = wanted;
+            rooms[at_room] = room;
             connections[at_room] = fd;
         }
         fd = connections[at_room];
         flags = spin ? MSG_DONTWAIT : 0;
-        int latency = !strcmp(op, "latency");
+        int latency = !strcmp(op, "latency"), unheard = tuned && spin && latency && n <= SHORT ? UNHEARD : 1;
+        setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &unheard, sizeof unheard);
         work(latency, n, (steps + 3) / 4);
         double start = now();
         work(latency, n, steps);

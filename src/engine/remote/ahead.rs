@@ -1,4 +1,4 @@
-//! Payloads ahead of their grant, behind long paths. transport/tcp/README.md has the rules, and transport/tcp/ahead.rs what decides.
+//! Payloads ahead of their grant. transport/tcp/README.md has the rules, and transport/tcp/ahead.rs what decides.
 use super::super::RequestId;
 use super::super::requests::RecvPhase;
 use super::super::state::{State, corrupt};
@@ -18,8 +18,9 @@ impl State {
         let Some(remote) = link.remote.as_deref_mut() else {
             return false;
         };
-        // The last of the credit is for whole messages, as it is where the path is short.
-        let credit = remote.allowed.saturating_sub(link.charged + CREDIT);
+        // The last of the credit is for whole messages, as all or half of it is where the path is short.
+        let whole = if remote.far { CREDIT } else { CREDIT / 2 };
+        let credit = remote.allowed.saturating_sub(link.charged + whole);
         let Some(part) = remote.sends.next(credit, AHEAD_MAX) else {
             return false;
         };

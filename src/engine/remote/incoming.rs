@@ -50,11 +50,11 @@ pub(super) struct Coming {
 }
 
 /// Takes frames of one peer.
-struct Taker<'s> {
-    state: &'s mut State,
-    from: usize,
+pub(super) struct Taker<'s> {
+    pub(super) state: &'s mut State,
+    pub(super) from: usize,
     /// An error of the engine's own, not of the frames.
-    failed: Option<Error>,
+    pub(super) failed: Option<Error>,
 }
 
 /// Takes what came with the handshake.
@@ -111,7 +111,7 @@ impl Place for Taker<'_> {
     }
 }
 
-fn envelope_of(frame: &Frame, bytes: u64) -> Envelope {
+pub(super) fn envelope_of(frame: &Frame, bytes: u64) -> Envelope {
     Envelope {
         context: frame.head.context,
         source: frame.head.source,

@@ -1,6 +1,7 @@
 //! Ranks that are reached through sockets: connections on demand, and the engine's messages as frames. README.md of the engine has the protocol.
 mod ahead;
 mod credit;
+mod direct;
 mod fabric;
 mod gather;
 mod incoming;
@@ -130,6 +131,10 @@ pub(crate) struct Sockets {
     /// What is read ahead.
     room: Vec<u8>,
     turns: u32,
+    /// The rank of whose short messages the epoll set does not tell.
+    unheard: Option<usize>,
+    /// Receives that looked at one connection alone since the last look at all.
+    quick: u32,
     /// From so many microseconds of a round trip on a path is far; how many such there are, and what is left of the credit for them.
     far_from: u32,
     far: usize,
@@ -176,6 +181,8 @@ impl Sockets {
             coming: Vec::new(),
             room: vec![0; READ_AHEAD],
             turns: 0,
+            unheard: None,
+            quick: 0,
             far_from: settings.far,
             far: 0,
             pool: POOL,
@@ -237,6 +244,7 @@ impl State {
 
     /// Calls whom it is time to call, and looks at every socket.
     fn look_at_sockets(&mut self) -> Result<bool> {
+        self.hear_all();
         let mut events = Vec::new();
         let Some(net) = &mut self.net else {
             return Ok(false);

@@ -10,7 +10,7 @@ use crate::transport::shm::{CONTROL, SlotHead};
 use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
 
 /// Credit that is worth telling whom a message goes anyhow.
-const NEWS: u64 = 64 * 1024;
+pub(super) const NEWS: u64 = 64 * 1024;
 /// Payloads up to this are copied, and their sends are over at once; longer ones are worth the care of leaving them where they are.
 const COPIED: usize = 8 * 1024;
 /// Packed bytes of a payload with gaps that are put into the outbox at a time.
@@ -132,6 +132,13 @@ impl State {
         self.writes(to);
     }
 
+    /// Whether nothing is under way to `to` that a payload ahead of its grant could hold up.
+    fn is_idle_towards(&self, to: usize) -> bool {
+        self.links[to].remote.as_deref().is_some_and(|remote| {
+            remote.outbox.is_empty() && remote.granted.is_empty() && remote.sends.is_empty()
+        })
+    }
+
     /// Puts the envelope of a queued send into the outbox, with its payload if that may go along.
     pub(super) fn offer_remote(&mut self, to: usize, id: RequestId) {
         let Some(send) = self.requests.send(id) else {
@@ -140,7 +147,10 @@ impl State {
         let (envelope, span, mode) = (send.envelope, send.span.clone(), send.mode);
         let len = span.len();
         let eager = mode != SendMode::Synchronous && self.has_remote_credit(to, len);
-        let ahead = !eager && mode != SendMode::Synchronous && len > 0 && self.is_still_far(to);
+        let ahead = !eager
+            && mode != SendMode::Synchronous
+            && len > 0
+            && (self.is_still_far(to) || self.is_idle_towards(to));
         if eager && (len <= COPIED || span.contiguous_ptr().is_none()) {
             self.put_copied(to, &envelope, &span);
             self.finish(id, Status::EMPTY);

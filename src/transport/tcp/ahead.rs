@@ -47,6 +47,11 @@ impl Sends {
         self.offered.push_back(send);
     }
 
+    /// Whether no message waits for its grant, and none has anything to put out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+    }
+
     /// The answer to an offer has come. Whether it was one of these that waits for it.
     pub(crate) fn grant(&mut self, send: u64) -> bool {
         let Some(sending) = self.sends.get_mut(&send) else {

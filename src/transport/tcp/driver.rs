@@ -6,7 +6,7 @@ use super::greeting::Key;
 use super::line::{End, Line};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
-use crate::sys::net::{self, Alarm, Epoll, Interface, Ready};
+use crate::sys::net::{self, Alarm, Congestion, Epoll, Interface, Ready};
 use crate::sys::random;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
@@ -66,6 +66,8 @@ pub(crate) struct Net {
     epoll: Arc<Epoll>,
     interfaces: Vec<Interface>,
     listeners: Vec<(TcpListener, SocketAddr)>,
+    /// The system's congestion control, if it paces.
+    pacing: Option<Congestion>,
     door: Door,
     greeters: BTreeMap<Id, Greeter>,
     callings: HashMap<u32, Calling>,
@@ -104,11 +106,16 @@ impl Net {
             .and_then(|alarm| epoll.add(alarm.as_fd(), ALARM, false).map(|()| alarm))
             .map_err(unwatched)?;
         let mut listeners = Vec::new();
+        let mut pacing = None;
         let mut why = String::new();
         for ip in addresses {
             match TcpListener::bind((ip, 0)).and_then(|l| Ok((l.local_addr()?, l))) {
                 Ok((at, listener)) => {
                     let number = LISTENERS + listeners.len() as u64;
+                    pacing = net::pacing(listener.as_fd());
+                    if pacing.is_some() {
+                        net::unpace(listener.as_fd());
+                    }
                     listener
                         .set_nonblocking(true)
                         .and_then(|()| epoll.add(listener.as_fd(), number, false))
@@ -129,6 +136,7 @@ impl Net {
             epoll: epoll.clone(),
             interfaces,
             listeners,
+            pacing,
             door: Door::new(listen.key, listen.me, listen.ranks),
             greeters: BTreeMap::new(),
             callings: HashMap::new(),
@@ -255,7 +263,7 @@ impl Net {
     }
 
     fn dial(&mut self, peer: u32, to: SocketAddr) -> io::Result<()> {
-        let socket = net::connect(to)?;
+        let socket = net::connect(to, self.pacing.is_some())?;
         net::prepare(socket.as_fd(), IDLE, INTERVAL)?;
         self.next += 1;
         self.epoll.add(socket.as_fd(), GREETING + self.next, true)?;
@@ -448,7 +456,7 @@ impl Net {
                     let _ = self.epoll.change(socket.as_fd(), u64::from(peer), false);
                     events.push(Event::Joined(
                         peer,
-                        Line::new(socket, u64::from(peer), cipher),
+                        Line::new(socket, u64::from(peer), cipher, self.pacing),
                         rest,
                     ));
                 }

@@ -65,6 +65,30 @@ impl Inbox {
         Ok(())
     }
 
+    /// Whether the next byte begins a frame.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.left == 0 && self.have == 0
+    }
+
+    /// The `EAGER` frame that these bytes are, exactly, where the next byte begins a frame. They are taken then; else nothing has happened.
+    pub(crate) fn lone<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
+        if !self.is_between_frames() {
+            return None;
+        }
+        let (frame, body) = match bytes.split_first() {
+            Some((&AGAIN, body)) => (self.eager?, body),
+            _ => {
+                let (head, body) = bytes.split_first_chunk::<HEAD>()?;
+                (Frame::decode(head).ok()?, body)
+            }
+        };
+        if frame.kind != Kind::Eager || frame.len != body.len() {
+            return None;
+        }
+        self.eager = Some(frame);
+        Some((frame, body))
+    }
+
     /// How many of the next bytes belong to a body that has begun: they may be read straight to where the sink wants them.
     pub(crate) fn body_left(&self) -> usize {
         self.left
@@ -117,6 +141,35 @@ pub(super) mod tests {
     }
 
     proptest! {
+        /// A lone message is what it would be among others, and what is none stays as it is.
+        #[test]
+        fn a_lone_message_is_the_same(
+            lens in proptest::collection::vec((0_usize..60, any::<bool>()), 1..8),
+            cut in 1_usize..90,
+        ) {
+            let (mut alone, mut all) = (Inbox::default(), Inbox::default());
+            let (mut met, mut kept) = (Kept::default(), Kept::default());
+            let mut last = None;
+            for (i, &(len, again)) in lens.iter().enumerate() {
+                let frame = last.filter(|_| again).unwrap_or(frame(len, i as i32));
+                let mut stream = match last == Some(frame) {
+                    true => vec![AGAIN],
+                    false => frame.encode().to_vec(),
+                };
+                last = Some(frame);
+                stream.extend((0..frame.len).map(|b| (b + i) as u8));
+                let n = cut.min(stream.len());
+                all.take(&stream, &mut kept).expect("good frames");
+                for part in [&stream[..n], &stream[n..]] {
+                    match alone.lone(part) {
+                        Some((frame, body)) => met.0.push((frame, body.to_vec())),
+                        None => alone.take(part, &mut met).expect("good frames"),
+                    }
+                }
+            }
+            prop_assert_eq!(met.0, kept.0);
+        }
+
         /// However the stream is cut into pieces, the same frames come out.
         #[test]
         fn frames_are_the_same_at_every_cut(

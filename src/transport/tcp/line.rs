@@ -1,9 +1,11 @@
 //! One connection that stands: bytes between a socket and the frames, sealed or not.
+mod direct;
+
 use super::cipher::{Cipher, RECORD};
 use super::frame::{Broken, HEAD};
 use super::inbox::{Inbox, Sink};
 use super::outbox::{Outbox, Piece};
-use crate::sys::net;
+use crate::sys::net::{self, Congestion};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -43,6 +45,8 @@ struct Room {
     little: Option<bool>,
     /// Bytes to send until the kernel is asked again how long the path is.
     look: usize,
+    /// The system's congestion control, which paces, while the path is so short that nothing is paced.
+    pacing: Option<Congestion>,
 }
 
 /// The little room: best of 128 KiB to 1 MiB on loopback and on veth, for single messages and for streams.
@@ -62,14 +66,28 @@ impl Room {
         }
     }
 
+    /// Gives the connection back to the system's congestion control.
+    fn pace(&mut self, socket: &OwnedFd) {
+        if let Some(pacing) = self.pacing.take() {
+            net::set_congestion(socket.as_fd(), &pacing);
+        }
+    }
+
     fn choose(&mut self, socket: &OwnedFd) {
-        let round_trip = net::round_trip(socket.as_fd());
-        let little = round_trip.is_some_and(|time| time <= SHORT);
+        let little = is_short(socket);
+        if !little {
+            self.pace(socket);
+        }
         if self.little != Some(little) {
             self.little = Some(little);
             net::set_room(socket.as_fd(), little.then_some(LITTLE));
         }
     }
+}
+
+fn is_short(socket: &OwnedFd) -> bool {
+    let round_trip = net::round_trip(socket.as_fd());
+    round_trip.is_some_and(|time| time <= SHORT)
 }
 
 struct Sealed {
@@ -88,12 +106,20 @@ pub(crate) struct Line {
     sealed: Option<Box<Sealed>>,
     long: bool,
     room: Room,
+    /// Whether short messages are no news for the epoll set.
+    is_unheard: bool,
     /// Whether the epoll set looks for room to write.
     pub(super) watches_room: bool,
 }
 
 impl Line {
-    pub(crate) fn new(socket: OwnedFd, number: u64, cipher: Option<Cipher>) -> Line {
+    /// `pacing`: the system's congestion control, if it paces, and the socket was made without it.
+    pub(crate) fn new(
+        socket: OwnedFd,
+        number: u64,
+        cipher: Option<Cipher>,
+        pacing: Option<Congestion>,
+    ) -> Line {
         let sealed = cipher.map(|cipher| {
             Box::new(Sealed {
                 cipher,
@@ -103,16 +129,22 @@ impl Line {
                 gone: 0,
             })
         });
+        let mut room = Room {
+            little: None,
+            look: BETWEEN_LOOKS,
+            pacing,
+        };
+        if !is_short(&socket) {
+            room.pace(&socket);
+        }
         Line {
             socket,
             number,
             inbox: Inbox::default(),
             sealed,
             long: false,
-            room: Room {
-                little: None,
-                look: BETWEEN_LOOKS,
-            },
+            room,
+            is_unheard: false,
             watches_room: false,
         }
     }

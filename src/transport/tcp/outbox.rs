@@ -48,6 +48,36 @@ impl Outbox {
         }
     }
 
+    /// The head of a frame that goes without passing here, where nothing waits: its bytes, and how many they are.
+    pub(crate) fn head(&mut self, frame: &Frame) -> ([u8; HEAD], usize) {
+        assert!(self.is_empty(), "a frame goes before those that wait");
+        if self.eager.as_ref() == Some(frame) {
+            return ([AGAIN; HEAD], 1);
+        }
+        if frame.kind == Kind::Eager {
+            self.eager = Some(*frame);
+        }
+        (frame.encode(), HEAD)
+    }
+
+    /// What is left of a frame that went so, and of which so many bytes have left: copied.
+    pub(crate) fn push_rest(&mut self, head: &[u8], body: &[u8], gone: usize) {
+        let rest = head.len() + body.len() - gone;
+        if rest == 0 {
+            return;
+        }
+        self.copied.extend_from_slice(&head[gone.min(head.len())..]);
+        self.copied
+            .extend_from_slice(&body[gone.saturating_sub(head.len())..]);
+        self.pending += rest;
+        self.pieces.push_back(Piece::Copied(rest));
+    }
+
+    /// The bytes that wait, where all of them are copied.
+    pub(crate) fn copied(&self) -> &[u8] {
+        &self.copied[self.gone..]
+    }
+
     fn put_head(&mut self, frame: &Frame) {
         self.copied.extend_from_slice(&frame.encode());
         if frame.kind == Kind::Eager {
@@ -178,6 +208,33 @@ mod tests {
             let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
             inbox.take(&stream, &mut kept).expect("good frames");
             prop_assert_eq!(kept.0, expected);
+        }
+    }
+
+    proptest! {
+        /// A frame that goes past the outbox leaves there what is left of it, before what comes next.
+        #[test]
+        fn what_is_left_of_a_frame_comes_first(len in 0_usize..300, again: bool, gone in 0_usize..400) {
+            let mut outbox = Outbox::default();
+            let frame = Frame { kind: Kind::Eager, len, head: SlotHead::default() };
+            let body: Vec<u8> = (0..len).map(|b| b as u8).collect();
+            let mut stream = Vec::new();
+            for _ in 0..=usize::from(again) {
+                let (head, n) = outbox.head(&frame);
+                let whole = [&head[..n], &body].concat();
+                let gone = gone.min(whole.len());
+                stream.extend(&whole[..gone]);
+                outbox.push_rest(&head[..n], &body, gone);
+                prop_assert_eq!(outbox.pending(), whole.len() - gone);
+                stream.extend(outbox.copied());
+                outbox.sent(outbox.pending(), |_, _| {});
+                prop_assert!(outbox.is_empty());
+            }
+            outbox.push(&frame, |out| out.extend(&body));
+            stream.extend(outbox.copied());
+            let (mut inbox, mut kept) = (Inbox::default(), Kept::default());
+            inbox.take(&stream, &mut kept).expect("good frames");
+            prop_assert_eq!(kept.0, vec![(frame, body); 2 + usize::from(again)]);
         }
     }
 
