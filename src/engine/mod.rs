@@ -95,7 +95,7 @@ pub(crate) struct RequestId(u64);
 
 impl RequestId {
     /// An operation that was over when its call returned, with an empty status: it has no entry.
-    pub(super) const COMPLETE: RequestId = RequestId(u32::MAX as u64);
+    pub(crate) const COMPLETE: RequestId = RequestId(u32::MAX as u64);
     /// A send that was over too, but whose message, or one behind it, may still be gathered with others: asking after it lets them go.
     pub(super) const GATHERED: RequestId = RequestId(1 << 32 | u32::MAX as u64);
 

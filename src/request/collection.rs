@@ -1,10 +1,15 @@
 //! Many requests at once.
+use super::live::Owner;
 use super::scope::abort;
 use super::{Live, LocalScope, Request, Scope};
+use crate::engine::RequestId;
+use crate::model::Site;
 use crate::point_to_point::Status;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::mem;
+use core::panic::Location;
+use std::collections::BTreeMap;
 
 /// Requests that are completed together, each known by the number that [`add`](Self::add) gave it; see [`multiple_scope`].
 ///
@@ -26,7 +31,11 @@ use core::mem;
 /// });
 /// ```
 pub struct RequestCollection<'a, D: ?Sized> {
-    requests: Vec<(State, *const D)>,
+    requests: Vec<Entry<D>>,
+    /// Of the entries that are more than words, by number.
+    aside: BTreeMap<usize, Aside>,
+    /// The rank whose messages the others are.
+    owner: Option<Owner>,
     incomplete: usize,
     borrow: PhantomData<Cell<&'a D>>,
 }
@@ -34,11 +43,28 @@ pub struct RequestCollection<'a, D: ?Sized> {
 // SAFETY: as for `Request`: what is pointed to is looked at by reference only after the operation is complete.
 unsafe impl<D: ?Sized + Sync> Send for RequestCollection<'_, D> {}
 
+/// A request in words, each of which is written once: one that is put together in memory and then copied waits, like a fence, until the message
+/// that was just sent has reached the other core (64 sends of 8 bytes, near: half of the sender's time).
+struct Entry<D: ?Sized> {
+    id: RequestId,
+    started: Site,
+    data: *const D,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Pending(Live),
+    /// A message under way, of the collection's owner.
+    Message,
+    Aside,
+    Gone,
+}
+
+enum Aside {
+    /// Under way: a collective, or of another rank.
+    Live(Live),
     /// Complete, but not given out: `test_all` gives all or none.
     Complete(Status),
-    Gone,
 }
 
 /// A completed request: its number, its status, its buffer.
@@ -48,6 +74,8 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     fn new(reserve: usize) -> Self {
         RequestCollection {
             requests: Vec::with_capacity(reserve),
+            aside: BTreeMap::new(),
+            owner: None,
             incomplete: 0,
             borrow: PhantomData,
         }
@@ -63,11 +91,29 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     ///     requests.wait_any();
     /// });
     /// ```
+    #[inline(always)]
     pub fn add<S: Scope<'a>>(&mut self, request: Request<'a, D, S>) -> usize {
         let (live, data, _) = request.dismantle();
-        self.requests.push((State::Pending(live), data));
+        let number = self.requests.len();
+        let (id, started, state) = match live.message_of(&mut self.owner) {
+            Ok((id, started)) => (id, started, State::Message),
+            Err(live) => self.put_aside(number, live),
+        };
+        self.requests.push(Entry {
+            id,
+            started,
+            data,
+            state,
+        });
         self.incomplete += 1;
-        self.requests.len() - 1
+        number
+    }
+
+    #[inline(never)]
+    fn put_aside(&mut self, number: usize, live: Live) -> (RequestId, Site, State) {
+        let started = live.started();
+        self.aside.insert(number, Aside::Live(live));
+        (RequestId::COMPLETE, started, State::Aside)
     }
 
     /// How many requests are not complete.
@@ -87,30 +133,36 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     }
 
     /// Request `number`, which is complete, leaves.
+    #[inline(always)]
     fn leave(&mut self, number: usize, status: Status) -> Done<'a, D> {
-        let (state, data) = &mut self.requests[number];
-        *state = State::Gone;
+        let entry = &mut self.requests[number];
+        entry.state = State::Gone;
         self.incomplete -= 1;
         // SAFETY: borrowed for 'a, and the operation is complete.
-        (number, status, unsafe { &**data })
+        (number, status, unsafe { &*entry.data })
     }
 
     /// Notes it if request `number` is complete.
     #[track_caller]
     fn look(&mut self, number: usize) -> Option<Status> {
-        let state = &mut self.requests[number].0;
-        if let State::Pending(live) = state {
-            *state = State::Complete(live.test()?);
-        }
-        match state {
-            State::Complete(status) => Some(*status),
-            _ => None,
-        }
+        let entry = &mut self.requests[number];
+        let status = match (entry.state, &self.owner) {
+            (State::Message, Some(owner)) => owner.test(entry.id)?,
+            (State::Aside, _) => match self.aside.get(&number)? {
+                Aside::Live(live) => live.test()?,
+                Aside::Complete(status) => return Some(*status),
+            },
+            _ => return None,
+        };
+        entry.state = State::Aside;
+        self.aside.insert(number, Aside::Complete(status));
+        Some(status)
     }
 
     #[track_caller]
     fn test(&mut self, number: usize) -> Option<Done<'a, D>> {
         let status = self.look(number)?;
+        self.aside.remove(&number);
         Some(self.leave(number, status))
     }
 
@@ -129,27 +181,41 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     /// ```
     #[track_caller]
     pub fn wait_any(&mut self) -> Option<Done<'a, D>> {
+        let complete = self.aside.iter().find_map(|(&number, aside)| match aside {
+            Aside::Complete(status) => Some((number, *status)),
+            Aside::Live(_) => None,
+        });
+        // What `test_all` found complete needs no waiting.
+        if let Some((number, status)) = complete {
+            self.aside.remove(&number);
+            return Some(self.leave(number, status));
+        }
+        let first = self.aside.values().find_map(Aside::live);
+        let owner = self.owner.as_ref().or(first.map(Live::owner))?;
         let mut numbers = Vec::with_capacity(self.incomplete);
-        let mut pending = Vec::with_capacity(self.incomplete);
-        for (number, (state, _)) in self.requests.iter().enumerate() {
-            match state {
-                // What `test_all` found complete needs no waiting.
-                State::Complete(status) => {
-                    let status = *status;
-                    return Some(self.leave(number, status));
-                }
-                State::Pending(live) => {
-                    numbers.push(number);
-                    pending.push(live);
-                }
-                State::Gone => {}
+        let mut ids = Vec::with_capacity(self.incomplete);
+        for (number, entry) in self.requests.iter().enumerate() {
+            let id = match entry.state {
+                State::Message => Some(entry.id),
+                State::Aside => self
+                    .aside
+                    .get(&number)
+                    .and_then(Aside::live)
+                    .map(|live| live.id_of(owner)),
+                State::Gone => None,
+            };
+            if let Some(id) = id {
+                numbers.push(number);
+                ids.push(id);
             }
         }
-        if pending.is_empty() {
+        if ids.is_empty() {
             return None;
         }
-        let (at, status) = Live::wait_any(&pending);
-        Some(self.leave(numbers[at], status))
+        let (at, status) = owner.wait_any(&ids);
+        let number = numbers[at];
+        self.aside.remove(&number);
+        Some(self.leave(number, status))
     }
 
     /// Waits until at least one request is complete, and gives all that are.
@@ -193,11 +259,18 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     #[track_caller]
     pub fn wait_all(&mut self, result: &mut Vec<Done<'a, D>>) {
         result.clear();
+        result.reserve(self.incomplete);
+        let site = Location::caller();
         for number in 0..self.requests.len() {
-            let status = match mem::replace(&mut self.requests[number].0, State::Gone) {
-                State::Pending(live) => live.wait(),
-                State::Complete(status) => status,
-                State::Gone => continue,
+            let entry = &mut self.requests[number];
+            let status = match (mem::replace(&mut entry.state, State::Gone), &self.owner) {
+                (State::Message, Some(owner)) => owner.wait(entry.id, site),
+                (State::Aside, _) => match self.aside.remove(&number) {
+                    Some(Aside::Live(live)) => live.wait(),
+                    Some(Aside::Complete(status)) => status,
+                    None => continue,
+                },
+                _ => continue,
             };
             result.push(self.leave(number, status));
         }
@@ -269,7 +342,7 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
         result.clear();
         let mut all = true;
         for number in 0..self.requests.len() {
-            all &= matches!(self.requests[number].0, State::Gone) || self.look(number).is_some();
+            all &= self.requests[number].state == State::Gone || self.look(number).is_some();
         }
         if all {
             self.test_some(result);
@@ -278,21 +351,47 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     }
 }
 
-impl<D: ?Sized> Drop for RequestCollection<'_, D> {
-    fn drop(&mut self) {
-        let alive = self.requests.iter().find_map(|(state, _)| match state {
-            State::Pending(live) => Some(live),
-            _ => None,
-        });
-        match alive {
+impl Aside {
+    fn live(&self) -> Option<&Live> {
+        match self {
+            Aside::Live(live) => Some(live),
+            Aside::Complete(_) => None,
+        }
+    }
+}
+
+impl<D: ?Sized> RequestCollection<'_, D> {
+    /// A request that is under way: its rank, and where it was started.
+    fn alive(&self) -> Option<(&Owner, Site)> {
+        let message = self.requests.iter().find(|e| e.state == State::Message);
+        match (message, &self.owner) {
+            (Some(entry), Some(owner)) => Some((owner, entry.started)),
+            _ => {
+                let live = self.aside.values().find_map(Aside::live)?;
+                Some((live.owner(), live.started()))
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_incomplete(&mut self) {
+        match self.alive() {
             None => {}
-            Some(live) if std::thread::panicking() => live.end_in_panic(),
-            Some(live) => abort(&format!(
-                "a request collection closed while {} of its requests were alive (one was started at {}), and their buffers are about to go; \
+            Some((owner, _)) if std::thread::panicking() => owner.end_in_panic(),
+            Some((_, started)) => abort(&format!(
+                "a request collection closed while {} of its requests were alive (one was started at {started}), and their buffers are about to go; \
                  complete every request inside multiple_scope",
                 self.incomplete,
-                live.started()
             )),
+        }
+    }
+}
+
+impl<D: ?Sized> Drop for RequestCollection<'_, D> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.incomplete > 0 {
+            self.drop_incomplete();
         }
     }
 }
@@ -341,8 +440,9 @@ pub fn wait_any<'a, D, S: Scope<'a>>(
     if requests.is_empty() {
         return None;
     }
-    let pending: Vec<&Live> = requests.iter().map(|request| &request.live).collect();
-    let (place, status) = Live::wait_any(&pending);
+    let owner = requests[0].live.owner();
+    let ids: Vec<_> = requests.iter().map(|r| r.live.id_of(owner)).collect();
+    let (place, status) = owner.wait_any(&ids);
     // Its operation is over, so the parts can go.
     drop(requests.remove(place).dismantle());
     Some((place, status))

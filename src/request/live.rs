@@ -10,9 +10,104 @@ use core::panic::Location;
 use core::time::Duration;
 use std::sync::Arc;
 
-/// An operation under way, and the rank whose engine it is in.
+/// The rank in whose engine an operation is.
+pub(super) struct Owner(ManuallyDrop<Arc<Instance>>);
+
+impl Owner {
+    /// Waits until the operation `id` is complete.
+    #[inline]
+    #[track_caller]
+    pub(super) fn wait(&self, id: RequestId, site: Site) -> Status {
+        let done = self.done(id, site);
+        self.0.check(done)
+    }
+
+    #[inline]
+    #[track_caller]
+    fn done(&self, id: RequestId, site: Site) -> Result<Status, Error> {
+        let _entry = self.enter();
+        let engine = self.0.engine();
+        match engine.take_now(id) {
+            Some(status) => Ok(Status::new(status)),
+            None => engine.wait(id, site).map(Status::new),
+        }
+    }
+
+    /// Waits until one of these operations is complete; which, and its status. There is at least one.
+    #[track_caller]
+    pub(super) fn wait_any(&self, ids: &[RequestId]) -> (usize, Status) {
+        let _entry = self.enter();
+        let (at, status) = self
+            .0
+            .check(self.0.engine().wait_any(ids, Location::caller()));
+        (at, Status::new(status))
+    }
+
+    /// Whether the message `id` is complete. Errors end the call.
+    #[track_caller]
+    pub(super) fn test(&self, id: RequestId) -> Option<Status> {
+        let site = Location::caller();
+        let tested = self.try_test(id, site);
+        let told = |error| self.told("test", site, error);
+        self.0.check(tested.map_err(told))
+    }
+
+    #[track_caller]
+    fn try_test(&self, id: RequestId, site: Site) -> Result<Option<Status>, Error> {
+        let _entry = self.enter();
+        let tested = self.0.engine().test(id, site, in_vain)?;
+        Ok(tested.map(Status::new))
+    }
+
+    /// An error of `call`, for it to return; what concerns the whole job ends it instead.
+    #[cold]
+    #[track_caller]
+    fn told(&self, call: &'static str, site: Site, error: Error) -> Error {
+        self.0.told(error.at(site).of(call, None))
+    }
+
+    /// Into the library. A caller that is not let in panics with operations under way, and must not be able to go on: their memory is lent.
+    #[inline]
+    #[track_caller]
+    fn enter(&self) -> Entry<'_> {
+        struct Lent<'o>(&'o Owner);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                // After finalize nothing moves any more.
+                if !self.0.0.is_closed() {
+                    self.0.end_in_panic();
+                }
+            }
+        }
+        let lent = Lent(self);
+        let entry = self.0.enter();
+        core::mem::forget(lent);
+        entry
+    }
+
+    /// Requests go away in a panic.
+    pub(super) fn end_in_panic(&self) {
+        self.0.end_in_panic();
+    }
+}
+
+impl Drop for Owner {
+    #[inline]
+    fn drop(&mut self) {
+        let kept = match self.0.try_enter() {
+            Some(_entry) => self.0.keep(),
+            None => false,
+        };
+        if !kept {
+            // SAFETY: nothing uses the field after this.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        }
+    }
+}
+
+/// An operation under way.
 pub(crate) struct Live {
-    instance: ManuallyDrop<Arc<Instance>>,
+    owner: Owner,
     /// Keeps a collective's communicator; for a message the engine has all that it needs.
     communicator: Option<Arc<Shared>>,
     id: RequestId,
@@ -27,7 +122,7 @@ impl Live {
     #[inline(always)]
     pub(crate) fn new(shared: &Shared, id: RequestId, started: Site) -> Live {
         Live {
-            instance: ManuallyDrop::new(shared.instance().reference()),
+            owner: Owner(ManuallyDrop::new(shared.instance().reference())),
             communicator: None,
             id,
             started,
@@ -46,7 +141,7 @@ impl Live {
     pub(super) fn of_number(number: usize) -> Live {
         let instance = process::rank("a request of a handle").instance;
         Live {
-            instance: ManuallyDrop::new(instance),
+            owner: Owner(ManuallyDrop::new(instance)),
             communicator: None,
             id: RequestId::from_number(number as u64),
             started: Location::caller(),
@@ -77,8 +172,7 @@ impl Live {
     #[track_caller]
     #[inline]
     pub(super) fn wait_at(self, site: Site) -> Status {
-        let done = self.done(site);
-        self.instance.check(done)
+        self.owner.wait(self.id, site)
     }
 
     /// Waits; an error is as the engine gives it.
@@ -98,22 +192,18 @@ impl Live {
     #[inline]
     #[track_caller]
     fn done(&self, site: Site) -> Result<Status, Error> {
-        let _entry = self.enter();
-        let engine = self.instance.engine();
-        match engine.take_now(self.id) {
-            Some(status) => Ok(Status::new(status)),
-            None => engine.wait(self.id, site).map(Status::new),
-        }
+        self.owner.done(self.id, site)
     }
 
     /// Waits for at most `limit`; `None` if the operation goes on.
     #[track_caller]
     pub(crate) fn wait_within(&self, limit: Duration) -> Option<Status> {
-        let _entry = self.enter();
-        let (engine, limit) = (self.instance.engine(), Limit::of(limit));
+        let instance = &self.owner.0;
+        let _entry = self.owner.enter();
+        let (engine, limit) = (instance.engine(), Limit::of(limit));
         match engine.wait_within(Some(limit), self.id, Location::caller()) {
             Err(error) if is_late(&error) => None,
-            done => Some(Status::new(self.instance.check(done))),
+            done => Some(Status::new(instance.check(done))),
         }
     }
 
@@ -123,77 +213,65 @@ impl Live {
     fn told(&self, call: &'static str, site: Site, error: Error) -> Error {
         match &self.communicator {
             Some(shared) => shared.told(call, site, error),
-            None => self.instance.told(error.at(site).of(call, None)),
+            None => self.owner.told(call, site, error),
         }
     }
 
-    /// Into the library. A caller that is not let in panics with the operation under way, and must not be able to go on: its memory is lent.
-    #[inline]
-    #[track_caller]
-    fn enter(&self) -> Entry<'_> {
-        struct Lent<'l>(&'l Live);
-        impl Drop for Lent<'_> {
-            fn drop(&mut self) {
-                // After finalize nothing moves any more.
-                if !self.0.instance.is_closed() {
-                    self.0.end_in_panic();
-                }
-            }
+    /// The words of a message of the rank `owner`, which is this one's if it was nobody's; any other operation again.
+    #[inline(always)]
+    pub(super) fn message_of(self, owner: &mut Option<Owner>) -> Result<(RequestId, Site), Live> {
+        let (id, started) = (self.id, self.started);
+        match owner {
+            _ if self.communicator.is_some() => return Err(self),
+            Some(owner) if !Arc::ptr_eq(&owner.0, &self.owner.0) => return Err(self),
+            Some(_) => drop(self.owner),
+            None => *owner = Some(self.owner),
         }
-        let lent = Lent(self);
-        let entry = self.instance.enter();
-        core::mem::forget(lent);
-        entry
+        Ok((id, started))
     }
 
-    /// Waits until one of `requests` is complete; which, and its status. There is at least one.
+    /// Its number among the operations of its rank, which must be `owner`.
     #[track_caller]
-    pub(super) fn wait_any(requests: &[&Live]) -> (usize, Status) {
-        let instance = &requests[0].instance;
-        let _entry = instance.enter();
-        let mut ids = Vec::with_capacity(requests.len());
-        for request in requests {
-            assert!(
-                Arc::ptr_eq(&request.instance, instance),
-                "requests of several ranks were waited for at once; each rank waits for its own"
-            );
-            ids.push(request.id);
-        }
-        let (at, status) = instance.check(instance.engine().wait_any(&ids, Location::caller()));
-        (at, Status::new(status))
+    pub(super) fn id_of(&self, owner: &Owner) -> RequestId {
+        assert!(
+            Arc::ptr_eq(&self.owner.0, &owner.0),
+            "requests of several ranks were waited for at once; each rank waits for its own"
+        );
+        self.id
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     #[track_caller]
     pub(crate) fn test(&self) -> Option<Status> {
-        self.instance.check(self.try_test())
+        self.owner.0.check(self.try_test())
     }
 
     /// As `test`, with errors as values: then too the operation is over.
     #[track_caller]
     pub(super) fn try_test(&self) -> Result<Option<Status>, Error> {
         let site = Location::caller();
-        let _entry = self.enter();
-        match self.instance.engine().test(self.id, site, in_vain) {
-            Ok(status) => Ok(status.map(Status::new)),
-            Err(error) => Err(self.told("test", site, error)),
-        }
+        let tested = self.owner.try_test(self.id, site);
+        tested.map_err(|error| self.told("test", site, error))
     }
 
     #[track_caller]
     pub(crate) fn cancel(&self) {
-        let instance = &self.instance;
+        let instance = &self.owner.0;
         let _entry = instance.enter();
         instance.check(instance.engine().cancel(self.id, Location::caller()));
     }
 
     /// The request's owner goes away in a panic.
     pub(crate) fn end_in_panic(&self) {
-        self.instance.end_in_panic();
+        self.owner.end_in_panic();
     }
 
     /// Whether the operation is complete, as far as that can be told without waiting and without a second panic.
     pub(super) fn is_over(&self) -> bool {
-        let instance = &self.instance;
+        let instance = &self.owner.0;
         instance.try_enter().is_some_and(|_entry| {
             matches!(
                 instance.engine().test(self.id, self.started, in_vain),
@@ -209,18 +287,4 @@ fn in_vain(error: Error) {
     eprintln!(
         "tercio: {error}: it is tested again and again; cancel it if it is not needed any more"
     );
-}
-
-impl Drop for Live {
-    #[inline]
-    fn drop(&mut self) {
-        let kept = match self.instance.try_enter() {
-            Some(_entry) => self.instance.keep(),
-            None => false,
-        };
-        if !kept {
-            // SAFETY: nothing uses the field after this.
-            unsafe { ManuallyDrop::drop(&mut self.instance) };
-        }
-    }
 }
