@@ -10,8 +10,12 @@ use crate::transport::shm::lane::FirstWord;
 use crate::transport::shm::{LaneRx, SMALL};
 
 impl Engine {
-    /// Sends a small message now, if nothing stands in its way.
+    /// Sends a small message now, if nothing stands in its way; `more`: others are likely to follow at once.
     #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the call's own, one for one"
+    )]
     pub(super) fn send_now(
         &self,
         comm: &Comm,
@@ -20,6 +24,7 @@ impl Engine {
         span: &SendSpan,
         mode: SendMode,
         site: Site,
+        more: bool,
     ) -> bool {
         let (Peer::Rank(rank), Some(ptr)) = (to, span.contiguous_ptr()) else {
             return false;
@@ -44,6 +49,9 @@ impl Engine {
         let head = protocol::envelope_head(EAGER, &envelope);
         // SAFETY: the span is lent for the length of the call, and its length was checked; a grant is a free slot.
         unsafe { tx.push(&head, ptr, span.len()) };
+        if more {
+            tx.expect_more();
+        }
         link.grants -= 1;
         link.charged += EAGER_COST;
         link.sent += 1;

@@ -13,7 +13,7 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
-        if self.send_now(comm, to, tag, span, mode, site) {
+        if self.send_now(comm, to, tag, span, mode, site, false) {
             return Ok(());
         }
         self.send_generally(comm, to, tag, span.clone(), mode, site)
@@ -81,7 +81,7 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<RequestId> {
-        if self.send_now(comm, to, tag, &span, mode, site) {
+        if self.send_now(comm, to, tag, &span, mode, site, true) {
             return Ok(RequestId::COMPLETE);
         }
         self.start_send_generally(comm, to, tag, span.clone(), mode, site)

@@ -15,14 +15,14 @@ pub(super) struct Owner(ManuallyDrop<Arc<Instance>>);
 
 impl Owner {
     /// Waits until the operation `id` is complete.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn wait(&self, id: RequestId, site: Site) -> Status {
         let done = self.done(id, site);
         self.0.check(done)
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn done(&self, id: RequestId, site: Site) -> Result<Status, Error> {
         let _entry = self.enter();
