@@ -458,21 +458,17 @@ fn unit(op: &Op, element: &Element) -> usize {
 #[inline(always)]
 pub(crate) fn run(engine: &Engine, c: &Communicator, call: Call<'_>, site: Site) -> Result<()> {
     macro_rules! each_for_itself {
-        ($($kind:ident { $($field:ident),* })*) => {
+        ($($kind:ident { $($field:ident: $of:ty),* })*) => {
             match call {
-                // Taken apart and put together again, so that what it is stays known.
+                // Taken apart, which goes through registers, and put together again, so that what it is stays known.
                 $(Call::$kind { $($field),* } => {
                     #[inline(never)]
-                    fn run(engine: &Engine, c: &Communicator, call: Call<'_>, site: Site) -> Result<()> {
-                        match call {
-                            Call::$kind { $($field),* } => {
-                                let call = Call::$kind { $($field),* };
-                                blocking(engine, c, call, CollKind::$kind, site).map_err(|e| e.at(site))
-                            }
-                            _ => run_as(engine, c, call, call.kind(), site),
-                        }
+                    #[allow(clippy::too_many_arguments, reason = "they are the call's own, one for one")]
+                    fn run(engine: &Engine, c: &Communicator, site: Site $(, $field: $of)*) -> Result<()> {
+                        let call = Call::$kind { $($field),* };
+                        blocking(engine, c, call, CollKind::$kind, site).map_err(|e| e.at(site))
                     }
-                    run(engine, c, Call::$kind { $($field),* }, site)
+                    run(engine, c, site $(, $field)*)
                 })*
                 _ => run_as(engine, c, call, call.kind(), site),
             }
@@ -480,16 +476,16 @@ pub(crate) fn run(engine: &Engine, c: &Communicator, call: Call<'_>, site: Site)
     }
     each_for_itself! {
         Barrier {}
-        Broadcast { root, span }
-        Gather { root, send, recv }
-        Scatter { root, send, recv }
-        AllGather { send, recv }
-        AllToAll { send, recv }
-        Reduce { root, send, recv, op, element }
-        AllReduce { send, recv, op, element }
-        ReduceScatterBlock { send, recv, op, element }
-        Scan { send, recv, op, element }
-        ExclusiveScan { send, recv, op, element }
+        Broadcast { root: usize, span: &RecvSpan }
+        Gather { root: usize, send: &SendSpan, recv: Option<&RecvSpan> }
+        Scatter { root: usize, send: Option<&SendSpan>, recv: &RecvSpan }
+        AllGather { send: &SendSpan, recv: &RecvSpan }
+        AllToAll { send: &SendSpan, recv: &RecvSpan }
+        Reduce { root: usize, send: &SendSpan, recv: Option<&RecvSpan>, op: &Op, element: Element }
+        AllReduce { send: &SendSpan, recv: &RecvSpan, op: &Op, element: Element }
+        ReduceScatterBlock { send: &SendSpan, recv: &RecvSpan, op: &Op, element: Element }
+        Scan { send: &SendSpan, recv: &RecvSpan, op: &Op, element: Element }
+        ExclusiveScan { send: &SendSpan, recv: &RecvSpan, op: &Op, element: Element }
     }
 }
 

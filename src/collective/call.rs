@@ -314,30 +314,60 @@ where
     })
 }
 
-/// As [`reduction`], for a call that returns when the results are there: integers may go into integers of another type. The caller calls
-/// [`settle`] then.
+/// Does a blocking reduction: `run` makes the call. Where this rank gets no result, nothing of its buffer is converted.
+///
+/// The operands stay where they are made: a value that is handed up is written in words and copied in pairs of them, which takes as long as the rest of a
+/// short call.
 ///
 /// # Safety
 /// As for [`reduction`].
 #[inline(always)]
 #[track_caller]
-pub(super) unsafe fn blocking_reduction<S, R>(
-    call: &'static str,
-    send: &S,
-    recv: &mut R,
+pub(super) unsafe fn reducing<S, R>(
+    asked: &Asked<'_>,
+    (send, recv): (&S, &mut R),
     per_result: Option<usize>,
     op: &impl Operation,
-) -> Result<Reduction<RecvSpan>, Error>
+    has_result: bool,
+    run: impl FnOnce(&Reduction<RecvSpan>) -> Result<(), Error>,
+) -> Result<(), Error>
 where
     S: ?Sized + Buffer,
     R: ?Sized + BufferMut,
 {
     // SAFETY: by the contract of this function.
     unsafe {
-        match plain_reduction(send, recv, per_result, op) {
-            Some(plain) => Ok(plain),
-            None => questioned_reduction(call, send, recv, per_result, op),
+        if let Some(plain) = plain_reduction(send, recv, per_result, op) {
+            return run(&plain);
         }
+        reducing_anything(asked, (send, recv), per_result, op, has_result, run)
+    }
+}
+
+/// [`reducing`] of whatever there may be.
+///
+/// # Safety
+/// As for [`reduction`].
+#[inline(never)]
+#[track_caller]
+unsafe fn reducing_anything<S, R>(
+    asked: &Asked<'_>,
+    (send, recv): (&S, &mut R),
+    per_result: Option<usize>,
+    op: &impl Operation,
+    has_result: bool,
+    run: impl FnOnce(&Reduction<RecvSpan>) -> Result<(), Error>,
+) -> Result<(), Error>
+where
+    S: ?Sized + Buffer,
+    R: ?Sized + BufferMut,
+{
+    // SAFETY: by the contract of this function.
+    let reduction = unsafe { questioned_reduction(asked.call, send, recv, per_result, op)? };
+    run(&reduction)?;
+    match reduction.converted {
+        Some(converted) if has_result => converted.settle(),
+        _ => Ok(()),
     }
 }
 
@@ -378,11 +408,10 @@ where
     })
 }
 
-/// [`blocking_reduction`] of whatever there may be.
+/// The reduction, whatever it may be of; with its results converted, if need be.
 ///
 /// # Safety
 /// As for [`reduction`].
-#[inline(never)]
 #[track_caller]
 unsafe fn questioned_reduction<S, R>(
     call: &'static str,
@@ -442,15 +471,6 @@ fn ending_in_panic(op: Op) -> Op {
             core::mem::forget(called);
         }),
         commutative,
-    }
-}
-
-/// To be called when the call that [`blocking_reduction`] was for has returned.
-#[inline]
-pub(super) fn settle(reduction: Reduction<RecvSpan>) -> Result<(), Error> {
-    match reduction.converted {
-        Some(converted) => converted.settle(),
-        None => Ok(()),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Collectives without a root, with errors as values.
-use super::call::{
-    attempt, blocking_reduction, recv_even, recv_parts, send_even, send_parts, settle,
-};
+use super::call::{attempt, recv_even, recv_parts, reducing, send_even, send_parts};
 use super::{CommunicatorCollectives, Operation};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
@@ -178,14 +176,16 @@ pub trait TryCollectives: CommunicatorCollectives {
     {
         attempt(shared(self), "all_reduce_into", None, |asked| {
             // SAFETY: both are borrowed until the blocking call returns.
-            let r = unsafe { blocking_reduction(asked.call, sendbuf, recvbuf, None, &op)? };
-            asked.run(Call::AllReduce {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            })?;
-            settle(r)
+            unsafe {
+                reducing(asked, (sendbuf, recvbuf), None, &op, true, |r| {
+                    asked.run(Call::AllReduce {
+                        send: &r.send,
+                        recv: &r.recv,
+                        op: &r.op,
+                        element: r.element,
+                    })
+                })
+            }
         })
     }
 
@@ -214,14 +214,16 @@ pub trait TryCollectives: CommunicatorCollectives {
         attempt(shared(self), "reduce_scatter_block_into", None, |asked| {
             let ranks = Some(asked.size());
             // SAFETY: both are borrowed until the blocking call returns.
-            let r = unsafe { blocking_reduction(asked.call, sendbuf, recvbuf, ranks, &op)? };
-            asked.run(Call::ReduceScatterBlock {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            })?;
-            settle(r)
+            unsafe {
+                reducing(asked, (sendbuf, recvbuf), ranks, &op, true, |r| {
+                    asked.run(Call::ReduceScatterBlock {
+                        send: &r.send,
+                        recv: &r.recv,
+                        op: &r.op,
+                        element: r.element,
+                    })
+                })
+            }
         })
     }
 
@@ -244,14 +246,16 @@ pub trait TryCollectives: CommunicatorCollectives {
     {
         attempt(shared(self), "scan_into", None, |asked| {
             // SAFETY: both are borrowed until the blocking call returns.
-            let r = unsafe { blocking_reduction(asked.call, sendbuf, recvbuf, None, &op)? };
-            asked.run(Call::Scan {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            })?;
-            settle(r)
+            unsafe {
+                reducing(asked, (sendbuf, recvbuf), None, &op, true, |r| {
+                    asked.run(Call::Scan {
+                        send: &r.send,
+                        recv: &r.recv,
+                        op: &r.op,
+                        element: r.element,
+                    })
+                })
+            }
         })
     }
 
@@ -278,18 +282,18 @@ pub trait TryCollectives: CommunicatorCollectives {
         O: Operation,
     {
         attempt(shared(self), "exclusive_scan_into", None, |asked| {
-            // SAFETY: both are borrowed until the blocking call returns.
-            let r = unsafe { blocking_reduction(asked.call, sendbuf, recvbuf, None, &op)? };
-            asked.run(Call::ExclusiveScan {
-                send: &r.send,
-                recv: &r.recv,
-                op: &r.op,
-                element: r.element,
-            })?;
             // At the first rank there is no result.
-            match asked.rank() {
-                0 => Ok(()),
-                _ => settle(r),
+            let has_result = asked.rank() != 0;
+            // SAFETY: both are borrowed until the blocking call returns.
+            unsafe {
+                reducing(asked, (sendbuf, recvbuf), None, &op, has_result, |r| {
+                    asked.run(Call::ExclusiveScan {
+                        send: &r.send,
+                        recv: &r.recv,
+                        op: &r.op,
+                        element: r.element,
+                    })
+                })
             }
         })
     }

@@ -1,7 +1,5 @@
 //! Collectives with a root, with errors as values.
-use super::call::{
-    attempt, blocking_reduction, contribution, recv_even, recv_parts, send_even, send_parts, settle,
-};
+use super::call::{attempt, contribution, recv_even, recv_parts, reducing, send_even, send_parts};
 use super::{Operation, Root};
 use crate::coll::Call;
 use crate::datatype::{Buffer, BufferMut, PartitionedBuffer, PartitionedBufferMut, span};
@@ -416,15 +414,17 @@ pub trait TryRoot: Root {
             |asked| {
                 let root = asked.at_root()?;
                 // SAFETY: both are borrowed until the blocking call returns.
-                let r = unsafe { blocking_reduction(asked.call, sendbuf, recvbuf, None, &op)? };
-                asked.run(Call::Reduce {
-                    root,
-                    send: &r.send,
-                    recv: Some(&r.recv),
-                    op: &r.op,
-                    element: r.element,
-                })?;
-                settle(r)
+                unsafe {
+                    reducing(asked, (sendbuf, recvbuf), None, &op, true, |r| {
+                        asked.run(Call::Reduce {
+                            root,
+                            send: &r.send,
+                            recv: Some(&r.recv),
+                            op: &r.op,
+                            element: r.element,
+                        })
+                    })
+                }
             },
         )
     }

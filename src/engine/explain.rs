@@ -25,8 +25,16 @@ impl State {
             return self.explain_remote(to, bytes);
         }
         if bytes <= INLINE {
+            let around = match self.links[to].near.distance() {
+                Some(Distance::Far) if bytes >= MIDDLE => {
+                    format!(
+                        ", around the cache: the receiver's core is far, and it has at least {MIDDLE}"
+                    )
+                }
+                _ => String::new(),
+            };
             return format!(
-                "in a slot of the lane, with its header: it has at most {INLINE} bytes"
+                "in a slot of the lane, with its header: it has at most {INLINE} bytes{around}"
             );
         }
         if bytes <= EAGER_MAX {

@@ -340,8 +340,16 @@ impl State {
         let (mut taken, mut published) = (0, false);
         let link = &mut self.links[from];
         while taken < limit {
-            let Some(arrival) = link.rx.first().and_then(|first| link.rx.short(first)) else {
+            let Some(first) = link.rx.first() else {
                 break;
+            };
+            // What is wrong with a message is found by the general way.
+            let arrival = match link.rx.short(first) {
+                Some(arrival) => arrival,
+                None => match link.rx.peek() {
+                    Ok(Some(arrival)) => arrival,
+                    _ => break,
+                },
             };
             let (head, len) = (&arrival.head, arrival.len as usize);
             if head.kind != EAGER {

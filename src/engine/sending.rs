@@ -15,10 +15,10 @@ use crate::transport::shm::{LaneTx, SlotHead};
 
 /// From here on a message is worth a look at how far it goes: the lane's ring is written around the cache where it goes far.
 pub(super) const MIDDLE: usize = 512;
-const _: () = assert!(MIDDLE > INLINE);
 /// From here on a message to a near core goes through the long ring. Near, half a round trip through the lane's and through the long one: 512 bytes 179 and
 /// 192 ns, 1 KiB 255 and 187, 2 KiB 347 and 238, 4 KiB 770 and 287 (Zen 4).
 pub(super) const LONG_FROM: usize = 1024;
+const _: () = assert!(LONG_FROM > INLINE);
 
 fn has_slot(link: &mut Link) -> bool {
     link.tx.as_mut().is_some_and(LaneTx::has_slot)
@@ -64,15 +64,18 @@ impl State {
         }
         let head = protocol::envelope_head(EAGER, envelope);
         let link = &mut self.links[to];
+        let far = len >= MIDDLE && link.near.distance() == Some(Distance::Far);
         let Some(tx) = link.lane() else { return false };
         let pushed = match span.contiguous_ptr() {
+            _ if far && len <= INLINE => {
+                // SAFETY: all of the span, into room for `len` bytes in the slot.
+                tx.try_slot(&head, len, |out| unsafe { span.pack_lane(len, out, true) })
+            }
             // SAFETY: the span is lent for the length of the send.
             Some(ptr) if len <= INLINE => unsafe { tx.try_inline_raw(&head, ptr, len) },
             None if len <= INLINE => {
-                let mut packed = [0; INLINE];
-                // SAFETY: all of the span, into an array that has room for it.
-                unsafe { span.pack(0, len, packed.as_mut_ptr()) };
-                tx.try_inline(&head, &packed[..len])
+                // SAFETY: all of the span, into room for `len` bytes in the slot.
+                tx.try_slot(&head, len, |out| unsafe { span.pack(0, len, out) })
             }
             _ if len >= LONG_FROM && link.near.distance() == Some(Distance::Near) => {
                 self.push_long(to, &head, span)
@@ -287,10 +290,8 @@ impl State {
             return Ok(false);
         };
         let pushed = if len <= INLINE {
-            let mut packed = [0; INLINE];
-            // SAFETY: all of the span, into an array that has room for it.
-            unsafe { span.pack(0, len, packed.as_mut_ptr()) };
-            tx.try_inline(&head, &packed[..len])
+            // SAFETY: all of the span, into room for `len` bytes in the slot.
+            tx.try_slot(&head, len, |out| unsafe { span.pack(0, len, out) })
         } else {
             // SAFETY: all of the span, into room for `len` bytes in the ring.
             tx.try_ring(&head, len, |out| unsafe { span.pack(0, len, out) })

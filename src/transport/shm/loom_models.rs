@@ -9,9 +9,11 @@ use loom::thread;
 use std::collections::VecDeque;
 
 const SLOTS: usize = 2;
-const SPAN: usize = 128;
+const SPAN: usize = 1024;
 /// The shortest message that goes through the byte ring.
 const LONG: usize = INLINE + 1;
+/// One of several lines in its slot.
+const LINES: usize = 200;
 
 impl Word for AtomicU64 {
     fn load(&self, order: Ordering) -> u64 {
@@ -28,6 +30,8 @@ struct Shared {
     credit: [AtomicU64; 3],
     /// Loom checks every access to a span against every other.
     spans: [UnsafeCell<[u8; SPAN]>; 2],
+    /// The bodies of slots that are not written by words; so too.
+    bodies: [UnsafeCell<[u8; LINES]>; SLOTS],
 }
 
 #[derive(Clone)]
@@ -40,7 +44,14 @@ impl LoomLane {
             words: core::array::from_fn(|_| core::array::from_fn(word)),
             credit: core::array::from_fn(word),
             spans: core::array::from_fn(|_| UnsafeCell::new([0; SPAN])),
+            bodies: core::array::from_fn(|_| UnsafeCell::new([0; LINES])),
         }))
+    }
+
+    /// The body of several lines in slot `slot`, read now.
+    fn read_body(&self, slot: usize) -> [u8; LINES] {
+        // SAFETY: loom checks that nobody writes it meanwhile.
+        self.0.bodies[slot].with(|body| unsafe { *body })
     }
 
     /// The span at byte `at`, read now.
@@ -65,8 +76,13 @@ impl LaneMemory for LoomLane {
     }
 
     fn body(&self, _slot: usize) -> *const u8 {
-        // The models read the words.
+        // The models read the words, or through `read_body`.
         core::ptr::null()
+    }
+
+    fn fill_body(&self, slot: usize, len: usize, fill: impl FnOnce(*mut u8)) {
+        assert!(len <= LINES);
+        self.0.bodies[slot].with_mut(|body| fill(body.cast()));
     }
 
     fn fill(&self, at: usize, len: usize, fill: impl FnOnce(*mut u8)) {
@@ -131,6 +147,33 @@ fn loom_lane_slots_are_reused_in_order() {
             rx.consume(&arrival, 0);
         }
         assert!(rx.peek().unwrap().is_none());
+        sender.join().unwrap();
+    });
+}
+
+/// More messages of several lines than slots.
+#[test]
+fn loom_lane_bodies_of_several_lines_are_reused_in_order() {
+    loom::model(|| {
+        let memory = LoomLane::new();
+        let mut tx = Tx::new(memory.clone(), 0, 1);
+        let mut rx = Rx::over(memory.clone(), 0, 1);
+        let sender = thread::spawn(move || {
+            for message in 0..MESSAGES {
+                let bytes = [message as u8 + 1; LINES];
+                while !tx.try_inline(&head(message), &bytes) {
+                    thread::yield_now();
+                }
+            }
+            tx.check().unwrap();
+        });
+        for message in 0..MESSAGES {
+            let arrival = next(&rx);
+            assert_eq!((arrival.head, arrival.len), (head(message), LINES as u16));
+            let body = memory.read_body(message as usize % SLOTS);
+            assert_eq!(body, [message as u8 + 1; LINES]);
+            rx.consume(&arrival, LINES as u64);
+        }
         sender.join().unwrap();
     });
 }

@@ -1,6 +1,6 @@
 //! The shared words and bytes of a lane, as the lane's algorithm sees them: in a segment, or in a loom model.
 use crate::job::Segment;
-use crate::job::layout::{LANE, LANE_RING, LANE_SLOTS, LONG_SPANS, PAGE, SLOT};
+use crate::job::layout::{LANE, LANE_RING, LANE_SLOTS, LONG_SPANS, PAGE, SLOT, SLOT_INLINE};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -56,6 +56,9 @@ pub(crate) trait LaneMemory {
 
     /// The body of slot `slot`, as bytes.
     fn body(&self, slot: usize) -> *const u8;
+
+    /// Has `fill` write the `len` bytes of the body of slot `slot`; they fit.
+    fn fill_body(&self, slot: usize, len: usize, fill: impl FnOnce(*mut u8));
 
     /// Has `fill` write the `len` bytes at `at` of the byte ring; `at + len <= RING`.
     fn fill(&self, at: usize, len: usize, fill: impl FnOnce(*mut u8));
@@ -131,8 +134,14 @@ impl LaneMemory for SegmentLane {
     #[inline(always)]
     fn body(&self, slot: usize) -> *const u8 {
         debug_assert!(slot < LANE_SLOTS);
-        // SAFETY: as for `word`: the body ends a slot inside the checked range.
+        // SAFETY: as for `slot`: the body lies in a slot inside the checked range.
         unsafe { self.slots.add(slot).cast::<u8>().add(BODY * 8) }
+    }
+
+    #[inline(always)]
+    fn fill_body(&self, slot: usize, len: usize, fill: impl FnOnce(*mut u8)) {
+        debug_assert!(slot < LANE_SLOTS && len <= SLOT_INLINE);
+        fill(self.body(slot).cast_mut());
     }
 
     #[inline(always)]

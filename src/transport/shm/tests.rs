@@ -40,8 +40,13 @@ fn bytes(message: u64, len: usize) -> Vec<u8> {
 
 fn try_send(tx: &mut LaneTx, message: u64, len: usize) -> bool {
     let data = bytes(message, len);
-    if len <= INLINE {
+    if len <= INLINE && message % 2 == 0 {
         tx.try_inline(&head(message), &data)
+    } else if len <= INLINE {
+        // SAFETY: the vector has `len` bytes, and so has the room.
+        tx.try_slot(&head(message), len, |out| unsafe {
+            super::copy::to_lane(data.as_ptr(), out, len, message % 3 == 0)
+        })
     } else {
         // SAFETY: the vector has `len` bytes, and so has the room.
         tx.try_ring(&head(message), len, |out| unsafe {
