@@ -4,10 +4,14 @@
 //! every case and finds every error. benches/counting.rs counts their instructions.
 use super::remote::Soon;
 use super::requests::Plain;
+use super::sending::MIDDLE;
 use super::*;
 use crate::model::TypeCode;
 use crate::transport::shm::lane::FirstWord;
-use crate::transport::shm::{LaneRx, SMALL};
+use crate::transport::shm::{INLINE, LaneRx, SMALL};
+
+// All that goes this way has room in a slot.
+const _: () = assert!(MIDDLE <= INLINE);
 
 impl Engine {
     /// Sends a small message now, if nothing stands in its way; `more`: others are likely to follow at once.
@@ -29,7 +33,13 @@ impl Engine {
         let (Peer::Rank(rank), Some(ptr)) = (to, span.contiguous_ptr()) else {
             return false;
         };
-        if span.len() > SMALL || tag < 0 || mode == SendMode::Synchronous {
+        let grants = match span.len() {
+            ..=SMALL => 1,
+            // Of each grant the bytes of one are charged.
+            len @ ..MIDDLE => len.div_ceil(SMALL) as u32,
+            _ => return false,
+        };
+        if tag < 0 || mode == SendMode::Synchronous {
             return false;
         }
         let Some(&world) = comm.members().get(rank) else {
@@ -42,7 +52,7 @@ impl Engine {
         let Some(link) = state.links.get_mut(world) else {
             return false;
         };
-        let Some(tx) = link.tx.as_mut().filter(|_| link.grants > 0) else {
+        let Some(tx) = link.tx.as_mut().filter(|_| link.grants >= grants) else {
             return false;
         };
         let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
@@ -52,8 +62,8 @@ impl Engine {
         if more {
             tx.expect_more();
         }
-        link.grants -= 1;
-        link.charged += EAGER_COST;
+        link.grants -= grants;
+        link.charged += (span.len() as u64).max(EAGER_COST);
         link.sent += 1;
         state.waiter.wake(world);
         if !link.dirty {

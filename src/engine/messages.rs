@@ -71,7 +71,9 @@ impl Engine {
     }
 
     /// Starts a send. The span's memory must stay as it is until the request is complete.
-    #[inline]
+    ///
+    /// Inlined, as [`Engine::start_receive`], so that what is known of the span stays so: 64 messages of 8 bytes are bound by such things.
+    #[inline(always)]
     pub(crate) fn start_send(
         &self,
         comm: &Comm,
@@ -206,7 +208,7 @@ impl Engine {
     }
 
     /// Posts a receive. The span's memory belongs to the engine until the request is complete.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start_receive(
         &self,
         comm: &Comm,

@@ -50,7 +50,7 @@ pub(super) struct Link {
     /// Messages started towards the peer, and taken from it.
     pub(super) sent: u64,
     pub(super) received: u64,
-    /// So many messages of up to [`EAGER_COST`] bytes may go without a look at queue, slots and credit: that many slots are free, there
+    /// So many messages of up to [`EAGER_COST`] bytes, as several of which a longer one counts, may go without a look at queue, slots and credit: that many slots are free, there
     /// is credit for them, and nothing is queued. Whoever else uses the lane, or queues, takes them back ([`Link::lane`]).
     pub(super) grants: u32,
     /// Pushed to since the last full fence.
