@@ -24,17 +24,10 @@ impl State {
         if self.places.is_remote(to) {
             return self.explain_remote(to, bytes);
         }
-        if bytes <= INLINE {
-            let around = match self.links[to].near.distance() {
-                Some(Distance::Far) if bytes >= MIDDLE => {
-                    format!(
-                        ", around the cache: the receiver's core is far, and it has at least {MIDDLE}"
-                    )
-                }
-                _ => String::new(),
-            };
+        let far = self.links[to].near.distance() == Some(Distance::Far);
+        if bytes <= INLINE && !(far && bytes >= MIDDLE) {
             return format!(
-                "in a slot of the lane, with its header: it has at most {INLINE} bytes{around}"
+                "in a slot of the lane, with its header: it has at most {INLINE} bytes"
             );
         }
         if bytes <= EAGER_MAX {

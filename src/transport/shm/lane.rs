@@ -42,8 +42,10 @@ const BEHIND: u64 = 8;
 /// Spans of the byte ring begin on lines, so that two messages never share one.
 pub(super) const SPAN: u64 = 64;
 
-/// In a slot's flags: the payload is in the sender's long ring, and the slot's body says where. The other flags are the engine's.
+/// In a slot's flags: the payload is in the sender's long ring, and the slot's body says where.
 const FLAG_LONG: u8 = 0x80;
+/// In a slot's flags: the payload is in the lane's byte ring. With neither it is in the slot. The other flags are the engine's.
+const FLAG_RING: u8 = 0x40;
 
 /// The header of a message, as it lies in a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -311,8 +313,8 @@ impl<M: LaneMemory> Tx<M> {
         slot[words - 1].store(last, Relaxed);
     }
 
-    /// Sends a message of `len` bytes, [`INLINE`] < `len` <= [`EAGER_MAX`], that `fill` writes to the given place. `false`: no room now, and
-    /// `fill` was not called.
+    /// Sends a message of `len` bytes, [`SHORT`] < `len` <= [`EAGER_MAX`], through the byte ring; `fill` writes it to the given place. `false`: no room
+    /// now, and `fill` was not called.
     #[inline]
     pub(crate) fn try_ring(
         &mut self,
@@ -320,7 +322,7 @@ impl<M: LaneMemory> Tx<M> {
         len: usize,
         fill: impl FnOnce(*mut u8),
     ) -> bool {
-        debug_assert!(len > INLINE && len <= EAGER_MAX && 2 * len <= M::RING);
+        debug_assert!(len > SHORT && len <= EAGER_MAX && 2 * len <= M::RING);
         if !self.has_slot() {
             return false;
         }
@@ -334,15 +336,16 @@ impl<M: LaneMemory> Tx<M> {
         self.memory
             .fill((begin % M::RING as u64) as usize, len, fill);
         self.ring = end;
-        self.publish_slot(head, len);
+        let flags = head.flags | FLAG_RING;
+        self.publish_slot(&SlotHead { flags, ..*head }, len);
         true
     }
 
-    /// Sends a message of `len` bytes, [`INLINE`] < `len` <= [`EAGER_MAX`], which lies at this position of the rank's long ring; it may lie there until
+    /// Sends a message of `len` bytes, [`SHORT`] < `len` <= [`EAGER_MAX`], which lies at this position of the rank's long ring; it may lie there until
     /// [`Tx::has_freed`] says so of the position returned. `None`: no slot is free now.
     #[inline]
     pub(crate) fn try_long(&mut self, head: &SlotHead, len: usize, at: u64) -> Option<u64> {
-        debug_assert!(len > INLINE && len <= EAGER_MAX);
+        debug_assert!(len > SHORT && len <= EAGER_MAX);
         if !self.has_slot() {
             return None;
         }
@@ -549,14 +552,18 @@ impl<M: LaneMemory> Rx<M> {
             return Err(self.strange("a message's length"));
         }
         let mut way = Way::Around;
-        let (ring_after, payload) = if len as usize <= INLINE {
+        let flags = (first >> 8) as u8;
+        let (ring_after, payload) = if flags & (FLAG_LONG | FLAG_RING) == 0 {
+            if len as usize > INLINE {
+                return Err(self.strange("a message's length"));
+            }
             let body = self.memory.body(self.place());
             // All at once: copying asks for them one after the other (512 bytes near 116 to 78 ns, half a round trip of two bare loops).
             for line in (FIRST_LINE..len as usize).step_by(SPAN as usize) {
                 copy::prefetch(body.wrapping_add(line));
             }
             (self.ring, body)
-        } else if (first >> 8) as u8 & FLAG_LONG != 0 {
+        } else if flags & FLAG_LONG != 0 {
             let at = self.memory.slot(self.place())[BODY].load(Relaxed);
             let at = (at % M::LONG as u64) as usize;
             if at % SPAN as usize != 0 || at + len as usize > M::LONG {
@@ -570,7 +577,7 @@ impl<M: LaneMemory> Rx<M> {
             (end, self.memory.span(at, len as usize))
         };
         let mut head = self.head(first);
-        head.flags &= !FLAG_LONG;
+        head.flags &= !(FLAG_LONG | FLAG_RING);
         Ok(Some(Arrival {
             head,
             len,

@@ -1,5 +1,5 @@
 //! Loom runs the lane, with two slots and a byte ring of two spans, through every interleaving of its two ends.
-use super::lane::{Arrival, INLINE, Rx, SlotHead, Tx};
+use super::lane::{Arrival, Rx, SlotHead, Tx};
 use super::memory::{BODY, Credit, LaneMemory, SLOT_WORDS, Word};
 use core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
@@ -9,11 +9,11 @@ use loom::thread;
 use std::collections::VecDeque;
 
 const SLOTS: usize = 2;
-const SPAN: usize = 1024;
-/// The shortest message that goes through the byte ring.
-const LONG: usize = INLINE + 1;
+const SPAN: usize = 128;
+/// One that goes through the byte ring.
+const LONG: usize = 97;
 /// One of several lines in its slot.
-const LINES: usize = 200;
+const LINES: usize = 120;
 
 impl Word for AtomicU64 {
     fn load(&self, order: Ordering) -> u64 {
