@@ -254,8 +254,7 @@ impl<'a> Run<'a> {
         let rounds = step.last - step.first + 1;
         let len = bytes.max(rounds as usize * SLOT);
         let long = staging::offset(word).and_then(|at| self.cells.long_slots(member, at, len));
-        // A member writes there through the cache, but for a piece now and then.
-        let long = long.map(|window| window.by(Way::Through));
+        let long = long.map(|window| window.by(staging::way(word)));
         long.unwrap_or_else(|| self.cells.slots(member, step.first, rounds))
     }
 

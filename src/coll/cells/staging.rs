@@ -35,10 +35,13 @@ impl Default for Staging {
     }
 }
 
+/// In the word of a place in a long area: it was written around the cache, and is read upwards, from memory.
+const AROUND: u64 = 1 << 62;
+
 /// What was decided for a piece.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// The word that tells readers where it is: 0 where the round says it, else one more than the offset in the long area.
+    /// The word that tells readers where it is: 0 where the round says it, else one more than the offset in the long area, and [`AROUND`] where it was written so.
     pub(super) word: u64,
     pub(super) way: Way,
     /// Whether the writing is to be timed, and the time told to [`Staging::took`].
@@ -57,7 +60,16 @@ impl Place {
 /// The offset in the writer's long area that a line's first word tells; `None`: the buffers are where the round says.
 #[inline]
 pub(super) fn offset(word: u64) -> Option<usize> {
-    usize::try_from(word).ok()?.checked_sub(1)
+    usize::try_from(word & !AROUND).ok()?.checked_sub(1)
+}
+
+/// How what lies in a long area was written, by its line's first word.
+#[inline]
+pub(super) fn way(word: u64) -> Way {
+    match word & AROUND {
+        0 => Way::Through,
+        _ => Way::Around,
+    }
 }
 
 /// Whether pieces of so many bytes have a choice: shorter ones are written by ordinary stores wherever they are.
@@ -85,10 +97,10 @@ impl Staging {
             }
         }
         let (way, timed) = self.ways.of_chunk(chunk, self.long);
-        let word = if self.long {
-            1 + self.turn(room, bytes) as u64
-        } else {
-            0
+        let word = match (self.long, way) {
+            (false, _) => 0,
+            (true, Way::Through) => 1 + self.turn(room, bytes) as u64,
+            (true, Way::Around) => AROUND | (1 + self.turn(room, bytes) as u64),
         };
         Place { word, way, timed }
     }
@@ -108,6 +120,7 @@ impl Staging {
     pub(in crate::coll) fn grow(&mut self, cells: &Cells) {
         self.may_grow = false;
         self.long = cells.reserve_long();
+        self.ways.is_near();
         assert!(self.long);
     }
 
