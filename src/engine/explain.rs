@@ -1,6 +1,6 @@
 //! The way that a message of some size takes to a rank, in words: what the thresholds say, and what was measured so far.
 use super::Engine;
-use super::protocol::{CREDIT, EAGER_MAX, INLINE};
+use super::protocol::{CREDIT, EAGER_MAX, INLINE, LONG_MAX};
 use super::sending::{LONG_FROM, MIDDLE};
 use super::state::{Spans, State};
 use crate::transport::mpi;
@@ -30,24 +30,26 @@ impl State {
                 "in a slot of the lane, with its header: it has at most {INLINE} bytes"
             );
         }
-        if bytes <= EAGER_MAX {
-            let (ring, why) = match self.links[to].near.distance() {
+        if self.is_eager(to, bytes) {
+            let (ring, most, why) = match self.links[to].near.distance() {
                 Some(Distance::Near)
                     if bytes >= LONG_FROM && !matches!(self.spans, Spans::Without) =>
                 {
                     (
                         "this rank's long ring",
+                        LONG_MAX,
                         format!("; the receiver's core is near, and it has at least {LONG_FROM}"),
                     )
                 }
                 Some(Distance::Far) if bytes >= MIDDLE => (
                     "the lane's byte ring, around the cache",
+                    EAGER_MAX,
                     format!("; the receiver's core is far, and it has at least {MIDDLE}"),
                 ),
-                _ => ("the lane's byte ring", String::new()),
+                _ => ("the lane's byte ring", EAGER_MAX, String::new()),
             };
             return format!(
-                "at once through {ring}: it has at most {EAGER_MAX} bytes, and the receiver has room for {CREDIT} unexpected bytes of each sender{why}"
+                "at once through {ring}: it has at most {most} bytes, and the receiver has room for {CREDIT} unexpected bytes of each sender{why}"
             );
         }
         self.explain_large(to, bytes)

@@ -5,7 +5,7 @@ use super::receiving;
 use super::requests::{RecvPhase, SendPhase};
 use super::state::State;
 use super::{RequestId, SendSpan};
-use crate::job::layout::STREAMS;
+use crate::job::layout::{OTHER_RING, STREAMS};
 use crate::model::error::Result;
 use crate::model::{Envelope, Status};
 use crate::transport::shm::Passage;
@@ -208,7 +208,12 @@ impl State {
                 return Ok(Staging::Now(passage));
             }
             tx.check()?;
-            if k == 0 && tx.flows(to) {
+            // What is matched may wait for that alone which is matched too; what is not is offered, and waits for nothing.
+            let follows = match matched {
+                true => tx.flows(to),
+                false => len > OTHER_RING && tx.leads_to(to),
+            };
+            if k == 0 && follows {
                 return Ok(Staging::Soon);
             }
         }

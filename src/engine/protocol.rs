@@ -3,7 +3,7 @@ use super::RequestId;
 use crate::model::{Envelope, TypeCode};
 use crate::transport::shm::{self, Passage, SlotHead};
 
-pub(super) use shm::{CONTROL, EAGER_MAX, INLINE};
+pub(super) use shm::{CONTROL, EAGER_MAX, INLINE, LONG_MAX};
 
 pub(super) const EAGER: u8 = 1;
 pub(super) const RTS: u8 = 2;

@@ -2,7 +2,7 @@
 use super::large::Staging;
 use super::matching::Payload;
 use super::protocol::{
-    self, CREDIT, DATA, DONE, EAGER, EAGER_COST, EAGER_MAX, INLINE, Offer, STREAM, Source,
+    self, CREDIT, DATA, DONE, EAGER, EAGER_COST, EAGER_MAX, INLINE, LONG_MAX, Offer, STREAM, Source,
 };
 use super::requests::{Send, SendPhase, State as Request};
 use super::state::{Link, Queued, Spans, State, corrupt};
@@ -11,7 +11,8 @@ use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status};
 use crate::transport::shm::spans::LongSpans;
 use crate::transport::shm::way::{Distance, Way};
-use crate::transport::shm::{LaneTx, SlotHead};
+use crate::transport::shm::{LaneTx, SlotHead, StreamTx};
+use std::time::{Duration, Instant};
 
 /// From here on a message is worth a look at how far it goes: the lane's ring is written around the cache where it goes far.
 pub(super) const MIDDLE: usize = 512;
@@ -19,6 +20,10 @@ pub(super) const MIDDLE: usize = 512;
 /// 192 ns, 1 KiB 255 and 187, 2 KiB 347 and 238, 4 KiB 770 and 287 (Zen 4).
 pub(super) const LONG_FROM: usize = 1024;
 const _: () = assert!(LONG_FROM > INLINE);
+
+/// A send whose best way is closed waits so long for its receiver to take what it was sent, or longer while the receiver sends something itself.
+const PATIENCE: Duration = Duration::from_micros(2);
+const PATIENCE_BUSY: Duration = Duration::from_micros(20);
 
 fn has_slot(link: &mut Link) -> bool {
     link.tx.as_mut().is_some_and(LaneTx::has_slot)
@@ -53,13 +58,13 @@ impl State {
     #[inline]
     pub(super) fn try_eager(&mut self, to: usize, envelope: &Envelope, span: &SendSpan) -> bool {
         let len = span.len();
-        if len > EAGER_MAX {
+        if len > LONG_MAX {
             return false;
         }
         if len >= MIDDLE {
             self.look_at_distance(to);
         }
-        if !self.has_credit(to, len) {
+        if !self.is_eager(to, len) || !self.has_credit(to, len) {
             return false;
         }
         let head = protocol::envelope_head(EAGER, envelope);
@@ -90,6 +95,59 @@ impl State {
         pushed
     }
 
+    /// A send of `len` bytes finds its best way closed: takes what has come from `to`, and waits a moment for it to take what it was sent. Tells
+    /// whether the way is open then. Two ranks that send each other many messages at once thus take turns, where each would otherwise only offer its
+    /// messages until the other begins to receive.
+    fn finds_room(&mut self, to: usize, len: usize) -> Result<bool> {
+        // What stands behind an own message that is still being written is offered.
+        let eager = self.is_eager(to, len);
+        let behind = !eager && (self.streams[0].lent || !self.granted.is_empty());
+        let in_vain = self.links[to].in_vain == Some(self.taken_by(to));
+        if behind || in_vain || self.waiter.is_crowded() {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        loop {
+            let any = self.drain(to)?;
+            if self.has_room(to, len) {
+                return Ok(true);
+            }
+            let waited = began.elapsed();
+            if waited > if any { PATIENCE_BUSY } else { PATIENCE } {
+                // Not again before it has taken something.
+                self.links[to].in_vain = Some(self.taken_by(to));
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Whether a message of `len` bytes would not have to be offered.
+    fn has_room(&mut self, to: usize, len: usize) -> bool {
+        if self.is_eager(to, len) {
+            return self.has_credit(to, len) && has_slot(&mut self.links[to]);
+        }
+        let tx = self.streams[0].tx.as_mut();
+        tx.is_none_or(|tx| tx.takes(len, to))
+    }
+
+    /// A number that grows as `to` takes what it was sent.
+    fn taken_by(&self, to: usize) -> u64 {
+        let stream = self.streams[0].tx.as_ref().map_or(0, StreamTx::taken);
+        self.links[to].matched.wrapping_add(stream)
+    }
+
+    /// Whether a message of `len` bytes to `to` goes at once with its envelope, if there is room and credit.
+    pub(super) fn is_eager(&self, to: usize, len: usize) -> bool {
+        len <= EAGER_MAX
+            || (len <= LONG_MAX
+                && self.links[to].near.distance() == Some(Distance::Near)
+                && match self.spans {
+                    Spans::Untried => !self.waiter.is_crowded(),
+                    Spans::Without => false,
+                    Spans::Open(_) => true,
+                })
+    }
+
     /// Now and then looks how far away the core of `to` is.
     #[inline]
     fn look_at_distance(&mut self, to: usize) {
@@ -104,7 +162,8 @@ impl State {
         }
     }
 
-    /// Sends a message of middle size to a near core: through this rank's long ring, if there is room in it, else through the lane's.
+    /// Sends a message of middle size to a near core: through this rank's long ring, if there is room in it, else through the lane's, if it is
+    /// short enough for that.
     fn push_long(&mut self, to: usize, head: &SlotHead, span: &SendSpan) -> bool {
         if matches!(self.spans, Spans::Untried) && !self.waiter.is_crowded() {
             self.spans = match LongSpans::open(&self.segment, self.places.local()) {
@@ -130,7 +189,7 @@ impl State {
                 return true;
             }
         }
-        push_in_lane(&mut self.links[to], head, span)
+        span.len() <= EAGER_MAX && push_in_lane(&mut self.links[to], head, span)
     }
 
     /// Starts a send to another rank or to this one; `None` if it is complete already.
@@ -152,8 +211,16 @@ impl State {
             self.open_lane(to)?;
         }
         let first = self.links[to].queue.is_empty();
-        if first && mode != SendMode::Synchronous && self.try_eager(to, &envelope, &span) {
-            return Ok(None);
+        if first && mode != SendMode::Synchronous {
+            if self.try_eager(to, &envelope, &span) {
+                return Ok(None);
+            }
+            if !self.has_room(to, span.len())
+                && self.finds_room(to, span.len())?
+                && self.try_eager(to, &envelope, &span)
+            {
+                return Ok(None);
+            }
         }
         let send = Send {
             envelope,

@@ -47,6 +47,8 @@ pub(super) struct Link {
     /// Eager bytes charged so far, and how many of them the receiver had matched when last looked at.
     pub(super) charged: u64,
     pub(super) matched: u64,
+    /// How far the peer had come when a send waited for it in vain.
+    pub(super) in_vain: Option<u64>,
     /// Messages started towards the peer, and taken from it.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -186,6 +188,7 @@ impl State {
             queue: VecDeque::new(),
             charged: 0,
             matched: 0,
+            in_vain: None,
             sent: 0,
             received: 0,
             grants: 0,

@@ -18,6 +18,8 @@ mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use lane::{Arrival, CONTROL, EAGER_MAX, INLINE, LaneRx, LaneTx, SMALL, SlotHead};
+pub(crate) use lane::{
+    Arrival, CONTROL, EAGER_MAX, INLINE, LONG_MAX, LaneRx, LaneTx, SMALL, SlotHead,
+};
 pub(crate) use single_copy::SingleCopy;
 pub(crate) use stream::{Passage, StreamRx, StreamTx};

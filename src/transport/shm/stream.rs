@@ -212,6 +212,12 @@ impl StreamTx {
         self.underway.is_empty()
     }
 
+    /// The position up to which everything was consumed when last looked at.
+    #[inline]
+    pub(crate) fn taken(&self) -> u64 {
+        self.tail
+    }
+
     /// Whether a message of `len` bytes to `to` may begin. It may if nothing is in the ring; or if all of it fits behind what is there; or if all
     /// that is there goes to the same receiver, which is taking it: then nothing else can hold up the room that it needs.
     pub(crate) fn takes(&mut self, len: usize, to: usize) -> bool {
@@ -235,6 +241,11 @@ impl StreamTx {
             message.matched |= shared.tail(message.tail).load(Relaxed) != message.begin;
             message.matched && message.to == to
         })
+    }
+
+    /// Whether all that is in the ring goes to `to`.
+    pub(crate) fn leads_to(&self, to: usize) -> bool {
+        self.underway.iter().all(|message| message.to == to)
     }
 
     /// Starts a message to `to`, which has been matched or not, and returns what its receiver must be told. Only where the stream takes it.

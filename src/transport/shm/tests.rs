@@ -1,7 +1,7 @@
 //! Lanes over a segment: two threads, a model, and a scribbler.
 use super::spans::LongSpans;
 use super::way::Way;
-use super::{EAGER_MAX, INLINE, LaneRx, LaneTx, SlotHead};
+use super::{EAGER_MAX, INLINE, LONG_MAX, LaneRx, LaneTx, SlotHead};
 use crate::job::Segment;
 use crate::job::layout::{LANE, LANE_SLOTS, LINE, LONG_SPANS, SLOT};
 use crate::model::ErrorClass;
@@ -181,7 +181,7 @@ proptest! {
                     Ok(None) => break,
                     Ok(Some(arrival)) => {
                         let at = arrival.payload as usize;
-                        prop_assert!(arrival.len as usize <= EAGER_MAX);
+                        prop_assert!(arrival.len as usize <= LONG_MAX);
                         prop_assert!(at >= inside && at + arrival.len as usize <= inside + map.total());
                         rx.consume(&arrival, arrival.len as u64);
                     }
@@ -253,7 +253,7 @@ proptest! {
     /// One long ring for two receivers, which take their messages when they like: nothing is written over before it is taken, and room comes back.
     #[test]
     fn long_spans_of_two_receivers_share_a_ring(
-        operations in prop::collection::vec((0..3_usize, 0..2_usize, INLINE + 1..=EAGER_MAX), OPERATIONS..4 * OPERATIONS),
+        operations in prop::collection::vec((0..3_usize, 0..2_usize, INLINE + 1..=LONG_MAX), OPERATIONS..4 * OPERATIONS),
     ) {
         let segment = Arc::new(Segment::private(3).unwrap());
         let mut tx = [0, 1].map(|to| LaneTx::open(&segment, 2, to).unwrap());
@@ -275,7 +275,7 @@ proptest! {
                 } else {
                     let held: usize = model.iter().flatten().map(|&(_, len)| len.next_multiple_of(64)).sum();
                     // What the receivers have freed but not told is at most a quarter of the slots each.
-                    prop_assert!(model[to].len() >= LANE_SLOTS * 3 / 4 || held + 33 * EAGER_MAX >= LONG_SPANS);
+                    prop_assert!(model[to].len() >= LANE_SLOTS * 3 / 4 || held + 33 * LONG_MAX >= LONG_SPANS);
                 }
             } else if let Some((message, len)) = model[to].pop_front() {
                 prop_assert!(try_take(&mut rx[to], message, len));
