@@ -14,7 +14,7 @@ use crate::transport::shm::{INLINE, LaneRx, SMALL};
 const _: () = assert!(MIDDLE <= INLINE);
 
 impl Engine {
-    /// Sends a small message now, if nothing stands in its way; `more`: others are likely to follow at once.
+    /// Sends a message of at most `most` bytes, less than [`MIDDLE`], now, if nothing stands in its way; `more`: others are likely to follow at once.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -28,18 +28,13 @@ impl Engine {
         span: &SendSpan,
         mode: SendMode,
         site: Site,
-        more: bool,
+        (most, more): (usize, bool),
     ) -> bool {
         let (Peer::Rank(rank), Some(ptr)) = (to, span.contiguous_ptr()) else {
             return false;
         };
-        let grants = match span.len() {
-            ..=SMALL => 1,
-            // Of each grant the bytes of one are charged.
-            len @ ..MIDDLE => len.div_ceil(SMALL) as u32,
-            _ => return false,
-        };
-        if tag < 0 || mode == SendMode::Synchronous {
+        let len = span.len();
+        if len > most || tag < 0 || mode == SendMode::Synchronous {
             return false;
         }
         let Some(&world) = comm.members().get(rank) else {
@@ -52,6 +47,11 @@ impl Engine {
         let Some(link) = state.links.get_mut(world) else {
             return false;
         };
+        // Each grant has the bytes of a small one.
+        let (grants, cost) = match most {
+            SMALL => (1, EAGER_COST),
+            _ => (len.div_ceil(SMALL).max(1) as u32, len.max(SMALL) as u64),
+        };
         let Some(tx) = link.tx.as_mut().filter(|_| link.grants >= grants) else {
             return false;
         };
@@ -63,7 +63,7 @@ impl Engine {
             tx.expect_more();
         }
         link.grants -= grants;
-        link.charged += (span.len() as u64).max(EAGER_COST);
+        link.charged += cost;
         link.sent += 1;
         state.waiter.wake(world);
         if !link.dirty {
@@ -125,7 +125,7 @@ impl Engine {
         };
         let arrival = match link.rx.short(first) {
             Some(arrival) => arrival,
-            None => link.rx.peek().ok()??,
+            None => link.rx.longer()?,
         };
         let (head, len) = (&arrival.head, arrival.len as usize);
         if head.kind != EAGER
@@ -356,9 +356,9 @@ impl State {
             // What is wrong with a message is found by the general way.
             let arrival = match link.rx.short(first) {
                 Some(arrival) => arrival,
-                None => match link.rx.peek() {
-                    Ok(Some(arrival)) => arrival,
-                    _ => break,
+                None => match link.rx.longer() {
+                    Some(arrival) => arrival,
+                    None => break,
                 },
             };
             let (head, len) = (&arrival.head, arrival.len as usize);

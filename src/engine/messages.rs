@@ -1,5 +1,7 @@
 //! Sending and receiving, as calls.
+use super::sending::MIDDLE;
 use super::*;
+use crate::transport::shm::SMALL;
 
 impl Engine {
     /// Blocking send.
@@ -13,7 +15,7 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
-        if self.send_now(comm, to, tag, span, mode, site, false) {
+        if self.send_now(comm, to, tag, span, mode, site, (SMALL, false)) {
             return Ok(());
         }
         self.send_generally(comm, to, tag, span.clone(), mode, site)
@@ -29,6 +31,9 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
+        if self.send_now(comm, to, tag, &span, mode, site, (MIDDLE - 1, false)) {
+            return Ok(());
+        }
         match self.send_through_mpi(comm, to, tag, &span, mode, site) {
             Some(None) => return Ok(()),
             Some(Some(leaving)) => return self.finish_request(leaving, None, site).map(drop),
@@ -83,7 +88,7 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<RequestId> {
-        if self.send_now(comm, to, tag, &span, mode, site, true) {
+        if self.send_now(comm, to, tag, &span, mode, site, (SMALL, true)) {
             return Ok(RequestId::COMPLETE);
         }
         self.start_send_generally(comm, to, tag, span.clone(), mode, site)
@@ -99,6 +104,9 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<RequestId> {
+        if self.send_now(comm, to, tag, &span, mode, site, (MIDDLE - 1, true)) {
+            return Ok(RequestId::COMPLETE);
+        }
         let mut state = self.enter(site)?;
         let completed = state.requests.completed;
         let request = match self.address(&mut state, comm, to, tag, &span, mode, site)? {

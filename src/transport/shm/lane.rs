@@ -6,7 +6,7 @@ use super::copy;
 use super::memory::{BODY, Credit, LaneMemory, SegmentLane, Word};
 use super::way::Way;
 use crate::job::Segment;
-use crate::job::layout::{LANE, LANE_RING, LINE, LONG_SPANS, PAGE, SLOT_INLINE};
+use crate::job::layout::{LANE, LANE_RING, LINE, LONG_SPANS, PAGE, SLOT, SLOT_INLINE};
 use crate::model::error::Result;
 use crate::model::{Error, ErrorClass};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -537,6 +537,12 @@ impl<M: LaneMemory> Rx<M> {
         copy::prefetch(self.memory.span((self.ring % M::RING as u64) as usize, 0));
     }
 
+    /// The next message, if it is there and nothing is wrong with it. A call, so that the way of short ones stays short.
+    #[inline(never)]
+    pub(crate) fn longer(&self) -> Option<Arrival> {
+        self.peek().ok()?
+    }
+
     /// The next message, if it is there. Looks at one line.
     #[inline]
     pub(crate) fn peek(&self) -> Result<Option<Arrival>> {
@@ -599,9 +605,10 @@ impl<M: LaneMemory> Rx<M> {
     /// see it now.
     #[inline(always)]
     pub(crate) fn consume(&mut self, arrival: &Arrival, matched: u64) -> bool {
+        // Behind the last slot lies the ring: a few useless ones each lap cost less than finding the right ones.
+        let body = self.memory.body(self.place());
+        copy::prefetch(body.wrapping_add((AHEAD as usize + 1) * SLOT));
         self.next += 1;
-        let ahead = (self.next + AHEAD) as usize & (M::SLOTS - 1);
-        copy::prefetch(self.memory.body(ahead));
         self.matched += matched;
         self.ring = arrival.ring_after;
         // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet. What is matched
