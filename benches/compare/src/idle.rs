@@ -85,7 +85,8 @@ pub struct Memory {
 
 impl Memory {
     pub fn now() -> Memory {
-        // A memory file's pages that only this process maps count as private too; those are counted as the file's blocks.
+        // A memory file's pages that only this process maps count as private too; those are counted as the file's blocks. And so do clean pages of programs
+        // and libraries, as long as no other process has looked at the same ones: they are nobody's own.
         let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
         let mut of_a_file = false;
         let (mut private, mut proportional) = (0, 0);
@@ -97,7 +98,7 @@ impl Memory {
             };
             let kib = || rest.split_whitespace().next()?.parse::<u64>().ok();
             match name {
-                "Private_Clean" | "Private_Dirty" if !of_a_file => {
+                "Private_Dirty" if !of_a_file => {
                     private += kib().unwrap_or_default();
                 }
                 "Pss" => proportional += kib().unwrap_or_default(),
