@@ -7,11 +7,14 @@ use crate::job::layout::{LANE, LANE_SLOTS, LINE, LONG_SPANS, SLOT};
 use crate::model::ErrorClass;
 use proptest::prelude::*;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Miri takes a second for what takes a millisecond.
 const OPERATIONS: usize = if cfg!(miri) { 20 } else { 500 };
+const LONG_OPERATIONS: Range<usize> = if cfg!(miri) { 10..30 } else { 500..2000 };
+const LONGEST: usize = if cfg!(miri) { INLINE + 500 } else { LONG_MAX };
 
 fn lane() -> (Arc<Segment>, LaneTx, LaneRx) {
     let segment = Arc::new(Segment::private(3).unwrap());
@@ -253,7 +256,7 @@ proptest! {
     /// One long ring for two receivers, which take their messages when they like: nothing is written over before it is taken, and room comes back.
     #[test]
     fn long_spans_of_two_receivers_share_a_ring(
-        operations in prop::collection::vec((0..3_usize, 0..2_usize, INLINE + 1..=LONG_MAX), OPERATIONS..4 * OPERATIONS),
+        operations in prop::collection::vec((0..3_usize, 0..2_usize, INLINE + 1..=LONGEST), LONG_OPERATIONS),
     ) {
         let segment = Arc::new(Segment::private(3).unwrap());
         let mut tx = [0, 1].map(|to| LaneTx::open(&segment, 2, to).unwrap());
@@ -275,7 +278,7 @@ proptest! {
                 } else {
                     let held: usize = model.iter().flatten().map(|&(_, len)| len.next_multiple_of(64)).sum();
                     // What the receivers have freed but not told is at most a quarter of the slots each.
-                    prop_assert!(model[to].len() >= LANE_SLOTS * 3 / 4 || held + 33 * LONG_MAX >= LONG_SPANS);
+                    prop_assert!(model[to].len() >= LANE_SLOTS * 3 / 4 || held + 33 * LONGEST >= LONG_SPANS);
                 }
             } else if let Some((message, len)) = model[to].pop_front() {
                 prop_assert!(try_take(&mut rx[to], message, len));
