@@ -12,13 +12,15 @@ class Failed(Exception):
 
 
 def ended(process, limit):
-    """Waits for a process's end, at most so many seconds, and is woken by it: Popen.wait with a limit looks after 1, 3, 7, 15 ms and so on."""
+    """As Popen.wait with a limit of so many seconds, but woken by the end: that looks after 1, 3, 7, 15 ms and so on."""
     watched = os.pidfd_open(process.pid)
     try:
         over, _, _ = select.select([watched], [], [], limit)
     finally:
         os.close(watched)
-    return process.wait() if over else None
+    if not over:
+        raise subprocess.TimeoutExpired(process.args, limit)
+    return process.wait()
 
 
 class Job:
