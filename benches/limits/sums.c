@@ -7,11 +7,13 @@
 enum { RING = 2 << 20, LONGEST = 1 << 20 };
 #define WHOLE(piece) (piece)
 #define HALVES(piece) ((piece) | 1)
+#define UPWARDS(shape) ((shape) | 2)
 
 static char *ring[2], *own, *sum;
 static _Atomic uint64_t *said[2];   // what each side has announced: one line each
 static uint64_t round_;
 static size_t next;
+static int upwards; // read from the start on, for cores around one cache; else from the end on
 
 static size_t place(size_t n) {
     if (next % RING + n > RING) next += RING - next % RING;
@@ -23,11 +25,11 @@ static void say(uint64_t r) { atomic_store_explicit(said[side], r, memory_order_
 static void hear(uint64_t r) {
     while (atomic_load_explicit(said[!side], memory_order_acquire) < r) {}
 }
-// out = a + b, from the end on, in blocks that the compiler makes wide.
+// out = a + b, from the end on or upwards, in blocks that the compiler makes wide.
 static void fold(char *out, const char *a, const char *b, size_t n) {
-    enum { BLOCK = 1024 };
+    size_t block = upwards ? n : 1024;
     for (size_t at = n; at > 0;) {
-        size_t len = at < BLOCK ? at : BLOCK;
+        size_t len = at < block ? at : block;
         at -= len;
         double *restrict o = (double *)(out + at);
         const double *x = (const double *)(a + at), *y = (const double *)(b + at);
@@ -37,11 +39,11 @@ static void fold(char *out, const char *a, const char *b, size_t n) {
         }
     }
 }
-// What the other core has just written is read from its end.
+// What the other core has just written is read from its end, unless its cache is this core's as well.
 static void take(char *to, const char *from, size_t n) {
-    enum { BLOCK = 256 };
+    size_t block = upwards ? n : 256;
     for (size_t at = n; at > 0;) {
-        size_t len = at < BLOCK ? at : BLOCK;
+        size_t len = at < block ? at : block;
         at -= len;
         memcpy(to + at, from + at, len);
     }
@@ -85,8 +87,9 @@ static void halves(size_t n, size_t piece) {
 }
 static double sums(size_t n, size_t shape, int times) {
     meet();
+    upwards = shape >> 1 & 1;
     double start = now();
-    for (int i = 0; i < times; i++) shape & 1 ? halves(n, shape - 1) : whole(n, shape);
+    for (int i = 0; i < times; i++) shape & 1 ? halves(n, shape & ~(size_t)3) : whole(n, shape & ~(size_t)3);
     return (now() - start) / times;
 }
 int main(void) {
@@ -99,5 +102,10 @@ int main(void) {
     figure("sum(1048576)-whole-32K", sums, 1 << 20, WHOLE(32768), 32);
     figure("sum(1048576)-halves-128K", sums, 1 << 20, HALVES(128 << 10), 32);
     figure("sum(1048576)-halves-1M", sums, 1 << 20, HALVES(1 << 20), 32);
+    figure("sum(65536)-whole-16K-upwards", sums, 65536, UPWARDS(WHOLE(16384)), 256);
+    figure("sum(65536)-whole-64K-upwards", sums, 65536, UPWARDS(WHOLE(65536)), 256);
+    figure("sum(1048576)-whole-32K-upwards", sums, 1 << 20, UPWARDS(WHOLE(32768)), 32);
+    figure("sum(1048576)-whole-512K-upwards", sums, 1 << 20, UPWARDS(WHOLE(512 << 10)), 32);
+    figure("sum(1048576)-halves-1M-upwards", sums, 1 << 20, UPWARDS(HALVES(1 << 20)), 32);
     return leave();
 }

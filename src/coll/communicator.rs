@@ -6,6 +6,7 @@ use crate::engine::{Comm, Engine, Peer, RecvSpan, SendMode, SendSpan};
 use crate::job::identity::Birth;
 use crate::model::error::Result;
 use crate::model::{CollKind, Error, ErrorClass, Signature, Site};
+use crate::sys::cpu;
 use crate::transport::shm::cells::Cells;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,8 @@ pub(crate) struct Communicator {
     pub(super) has_buffers: AtomicBool,
     /// Whether all members were seen to write to their long areas, which none of them leaves again; the same on all between collectives.
     pub(super) all_long: AtomicBool,
+    /// Whether pieces are written and read upwards through the cache (`Way::Upwards`); the same on all members.
+    pub(super) is_on_mesh: AtomicBool,
     /// Where and how this member writes its buffers. Locked for that decision only.
     pub(super) staging: Mutex<Staging>,
     /// Which contributions of this member others read in place. Locked for that decision only.
@@ -84,6 +87,7 @@ impl Communicator {
             known: AtomicU64::new(0),
             has_buffers: AtomicBool::new(false),
             all_long: AtomicBool::new(false),
+            is_on_mesh: AtomicBool::new(cpu::is_mesh()),
             staging: Mutex::default(),
             choice: Mutex::default(),
             busy: AtomicBool::new(false),

@@ -10,6 +10,7 @@ use crate::model::op::UserFunction;
 use crate::model::{Basic, Error, ErrorClass, Op, Predefined};
 use crate::sys::simd::{Work, wide, wide_work};
 use crate::transport::shm::cells::Window;
+use crate::transport::shm::way::Way;
 
 /// `acc = acc op x` over packed items.
 pub(super) type Fold = fn(&mut [u8], &[u8]);
@@ -18,8 +19,8 @@ pub(super) type Fold = fn(&mut [u8], &[u8]);
 #[derive(Clone, Copy)]
 pub(super) struct Folds {
     pub(super) fold: Fold,
-    /// `out = own op cell` for as many bytes as `out` has, from the end on: for cells that another core has just written through its cache (see transport's
-    /// `copy::from_ring` about the direction).
+    /// `out = own op cell` for as many bytes as `out` has, from the end on or upwards: for cells that another core has just written through its cache (see
+    /// transport's `copy::from_ring` about the direction).
     pub(super) join: fn(&mut [u8], &[u8], &Window<'_>),
 }
 
@@ -116,7 +117,7 @@ fn each<const N: usize>(acc: &mut [u8], x: &[u8], f: impl Fn([u8; N], [u8; N]) -
     }
 }
 
-/// Bytes that are joined upwards, which the compiler makes wide; these blocks go downwards.
+/// Bytes that are joined upwards, which the compiler makes wide; unless everything goes upwards, these blocks go downwards.
 const BLOCK: usize = 1024;
 
 /// See [`Folds::join`].
@@ -132,8 +133,12 @@ impl<F: Fn([u8; N], [u8; N]) -> [u8; N], const N: usize> Work for Join<'_, '_, F
     fn run(self) {
         let len = self.out.len();
         let own = &self.own[..len];
-        for at in (0..len).step_by(BLOCK).rev() {
-            let block = at..len.min(at + BLOCK);
+        let most = match self.cell.way() {
+            Way::Upwards => len.max(1),
+            _ => BLOCK,
+        };
+        for at in (0..len).step_by(most).rev() {
+            let block = at..len.min(at + most);
             let cell = self.cell.part(at, block.len());
             let own = own[block.clone()].chunks_exact(N);
             let out = self.out[block].chunks_exact_mut(N);

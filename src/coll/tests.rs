@@ -81,9 +81,15 @@ fn costs() -> impl Strategy<Value = Costs> {
     )
 }
 
+/// In `long`: the ranks are on a processor with a mesh.
+const MESH: u32 = 1 << 31;
+
 /// All ranks; those whose bits are in `long` write into their long areas, as if they had found the others near.
 fn with_cells(engine: &Engine, long: u32) -> Arc<Communicator> {
     let world = world(engine, 0..engine.size(), None).unwrap();
+    world
+        .is_on_mesh
+        .store(long & MESH != 0, core::sync::atomic::Ordering::Relaxed);
     if let (Some(cells), true) = (world.cells(), long >> engine.rank() & 1 == 1) {
         world.staging.lock().unwrap().grow(cells);
     }
@@ -599,7 +605,15 @@ fn results_have_the_same_bits_whatever_messages_cost() {
 /// Many small steps after each other, with roots that change: the rings turn often.
 #[test]
 fn rings_turn_under_changing_roots() {
-    for (size, long) in [(2, 0), (2, 3), (3, 0), (3, 5), (5, 31)] {
+    for (size, long) in [
+        (2, 0),
+        (2, 3),
+        (2, MESH | 1),
+        (3, 0),
+        (3, 5),
+        (5, 31),
+        (5, MESH),
+    ] {
         ranks(size, 2, |engine| {
             let world = with_cells(engine, long);
             for number in 0..if cfg!(miri) { 40 } else { 200 } {
@@ -617,7 +631,7 @@ fn rings_turn_under_changing_roots() {
     }
 }
 
-/// Two members fold halves: in slots, in long areas, and in longer pieces once both are known to have long areas. With operators whose order shows, of
+/// Two members fold halves: in slots, in long areas, and in longer pieces once both are known to have long areas; or each everything. With operators whose order shows, of
 /// elements that halves do not cut, and with gaps in memory.
 #[test]
 fn halves_of_two_members() {
@@ -625,7 +639,7 @@ fn halves_of_two_members() {
         true => &[2_100],
         false => &[2_100, 40_000, 300_001, 30_000, 131_072, 400_000, 2_500],
     };
-    for long in 0..4 {
+    for long in (0..4).chain([MESH, MESH | 1, MESH | 3]) {
         ranks(2, 2, |engine| {
             let world = with_cells(engine, long);
             for (number, &elements) in sizes.iter().enumerate() {

@@ -2,7 +2,7 @@
 use super::in_place::Offer;
 use super::moving::{copy_own, in_lines, piece_at, share_of, write_pieces};
 use super::slices::{halved, sliced};
-use super::{Cut, Run, Step, Words, piece, words_of};
+use super::{Cut, Run, Step, Words, even, piece, words_of};
 use crate::coll::kernels::{Folds, Kernel};
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::CollKind;
@@ -141,7 +141,12 @@ fn fold_two(
     to: usize,
 ) {
     let len = other.len();
-    if other.way() == Way::Through && len > JOINED_FROM {
+    let joined = match other.way() {
+        Way::Around => false,
+        Way::Through => len > JOINED_FROM,
+        Way::Upwards => true,
+    };
+    if joined {
         let own = own.bytes_at(start, len, &mut []);
         return recv.change_at(to, len, &mut [], |out| (folds.join)(out, own, other));
     }
@@ -239,6 +244,7 @@ pub(in crate::coll) fn all_reduce(
     }
     if bytes * size > ALL_FOLD {
         return match size {
+            2 if run.is_on_mesh() => whole(run, send, recv, operator),
             2 => halved(run, send, recv, operator),
             _ => sliced(run, CollKind::AllReduce, send, Some(recv), operator),
         };
@@ -262,6 +268,38 @@ pub(in crate::coll) fn all_reduce(
             Ok(())
         },
     )
+}
+
+/// Each of two members writes all of its contribution, a piece ahead of what it reads, and folds everything: on a mesh that is faster than halves of it, for
+/// reading costs little beside the waits for the other.
+fn whole(run: &Run<'_>, send: &SendSpan, recv: &RecvSpan, operator: Operator<'_>) -> Result<()> {
+    let (rank, other) = (run.rank(), 1 - run.rank());
+    let offer = run.offer(CollKind::AllReduce, send, once(other));
+    let cut = Cut::new(send.len(), even(send.len(), SLOT), operator.unit);
+    let mut open: Option<(usize, Step)> = None;
+    for i in 0..=cut.count() {
+        let next = (i < cut.count()).then(|| (i, run.step(1)));
+        if let Some((i, step)) = &next {
+            let done = open.map_or(step.first, |(_, before)| before.first);
+            run.contribute_ahead(step, &offer, send, cut.at(*i), cut.len(*i), done)?;
+        }
+        let Some((j, step)) = core::mem::replace(&mut open, next) else {
+            continue;
+        };
+        run.wait(other, &step, j == 0)?;
+        let piece = run.piece_or_slots(other, &step, cut.len(j));
+        let source = |member| match member == rank {
+            true => Source::Own(send, cut.at(j)),
+            false => Source::Cell(piece),
+        };
+        operator.fold_to(0..2, cut.len(j), source, recv, cut.at(j));
+        run.learn(step.first - 1);
+        if next.is_none() {
+            // The other one's contribution may be in place.
+            run.pass(&step);
+        }
+    }
+    run.withdraw(&offer, once(other))
 }
 
 /// The shortest and most frequent one, without copies of unknown length.

@@ -204,6 +204,20 @@ impl<'a> Run<'a> {
         at: usize,
         len: usize,
     ) -> Result<()> {
+        self.contribute_ahead(step, offer, span, at, len, step.first)
+    }
+
+    /// As [`Run::contribute`], where this member has read all that it will of the rounds before `done`.
+    #[inline]
+    pub(super) fn contribute_ahead(
+        &self,
+        step: &Step,
+        offer: &Offer,
+        span: &SendSpan,
+        at: usize,
+        len: usize,
+        done: u64,
+    ) -> Result<()> {
         let mut words = Words::default();
         if let Some(heap) = offer.at {
             self.claim_line(step)?;
@@ -214,7 +228,7 @@ impl<'a> Run<'a> {
             words[0] = self.place.get().word;
             words[1] = offer.asks;
         }
-        self.announce(step, step.first, &words);
+        self.announce(step, done, &words);
         Ok(())
     }
 

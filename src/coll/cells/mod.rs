@@ -39,6 +39,13 @@ fn piece(bytes: usize) -> usize {
     if bytes >= 256 * 1024 { SLOT } else { 16 * 1024 }
 }
 
+/// Bytes of pieces of one length, as few as there can be of at most `most`, a number of whole lines.
+fn even(bytes: usize, most: usize) -> usize {
+    bytes
+        .div_ceil(bytes.div_ceil(most).max(1))
+        .next_multiple_of(64)
+}
+
 /// So many rounds ahead a member that waits for nobody asks for its lines, back to back far: broadcast 148 ns without, 134, 103 and 89 with 2, 4 and
 /// 8 ahead; reduce 175 to 118, gather 151 to 101; near they gain 1 to 2 ns. Not scatter (far 158 to 93, but near 60 to 68), and not where all wait for all
 /// (allreduce 310 to 328).
@@ -189,7 +196,8 @@ impl<'a> Run<'a> {
         let place = if staging::has_choice(bytes) {
             let mut staging = self.staging();
             let room = bytes.max(rounds as usize * SLOT);
-            staging.place(self.cells, room, bytes, || self.engine.is_crowded())
+            let crowded = || self.engine.is_crowded();
+            staging.place(self.cells, room, bytes, self.is_on_mesh(), crowded)
         } else {
             Place::OF_ROUND
         };
@@ -224,6 +232,12 @@ impl<'a> Run<'a> {
         place.way == Way::Through && !place.timed
     }
 
+    /// Whether pieces are written by [`Way::Upwards`]; all members know that alike.
+    #[inline]
+    fn is_on_mesh(&self) -> bool {
+        self.c.is_on_mesh.load(Ordering::Relaxed)
+    }
+
     /// Bytes of a large step: more than slots hold where all members write to long areas.
     fn large_room(&self) -> usize {
         match self.c.all_long.load(Ordering::Relaxed) {
@@ -254,8 +268,8 @@ impl<'a> Run<'a> {
         let rounds = step.last - step.first + 1;
         let len = bytes.max(rounds as usize * SLOT);
         let long = staging::offset(word).and_then(|at| self.cells.long_slots(member, at, len));
-        let long = long.map(|window| window.by(staging::way(word)));
-        long.unwrap_or_else(|| self.cells.slots(member, step.first, rounds))
+        let place = long.unwrap_or_else(|| self.cells.slots(member, step.first, rounds));
+        place.by(staging::way(word))
     }
 
     /// Announces `step`, for which the buffers were claimed last and filled.

@@ -1,6 +1,6 @@
 //! Collectives that move bytes.
 use super::in_place::Offer;
-use super::{Cut, LARGE, Run, Step, Words, piece, to_words, words_of};
+use super::{Cut, LARGE, Run, Step, Words, even, piece, to_words, words_of};
 use crate::engine::{RecvSpan, SendSpan};
 use crate::model::CollKind;
 use crate::model::error::Result;
@@ -201,10 +201,11 @@ pub(in crate::coll) fn scatter(
 /// How an exchange among all members of `bytes` bytes of each goes through the buffers: (rounds of a step, bytes of a member's buffers in it). Small steps
 /// for what fits one; else large ones, so that few wait for the slowest and each member writes long, and then reads long (bare loops of two members, Zen 4,
 /// 64 KiB to and fro in pieces of 16 KiB and in one: near 5.6 and 5.1 us, far around the cache 8.1 and 7.1).
-fn exchange_steps(bytes: usize) -> (u64, usize) {
-    match bytes <= piece(bytes) {
-        true => (1, SLOT),
-        false => (LARGE, LARGE as usize * SLOT),
+fn exchange_steps(bytes: usize, mesh: bool) -> (u64, usize) {
+    match (bytes <= piece(bytes), mesh) {
+        (true, _) => (1, SLOT),
+        (false, true) => (1, even(bytes, SLOT)),
+        (false, false) => (LARGE, LARGE as usize * SLOT),
     }
 }
 
@@ -224,7 +225,7 @@ pub(in crate::coll) fn all_gather(run: &Run<'_>, send: &SendSpan, recv: &RecvSpa
         run.learn(step.first);
         return Ok(());
     }
-    let (rounds, room) = exchange_steps(bytes);
+    let (rounds, room) = exchange_steps(bytes, run.is_on_mesh());
     let cut = Cut::new(bytes, room, 1);
     // Of the piece that was written last, and of the one before: whether this member's own result has it already.
     let in_place = [Cell::new(false), Cell::new(false)];
@@ -281,7 +282,7 @@ pub(in crate::coll) fn all_to_all(run: &Run<'_>, send: &SendSpan, recv: &RecvSpa
         run.learn(step.first);
         return Ok(());
     }
-    let (rounds, room) = exchange_steps(bytes * (size - 1));
+    let (rounds, room) = exchange_steps(bytes * (size - 1), run.is_on_mesh());
     let cut = Cut::new(bytes, share(room, size).min(in_lines(bytes)), 1);
     let write = |i: usize, slots: &_| write_pieces(run, send, &cut, i, slots);
     let read = |i: usize, step: &Step| {

@@ -37,6 +37,8 @@ impl Default for Staging {
 
 /// In the word of a place in a long area: it was written around the cache, and is read upwards, from memory.
 const AROUND: u64 = 1 << 62;
+/// In the word of any place: it was written by [`Way::Upwards`].
+const UPWARDS: u64 = 1 << 61;
 
 /// What was decided for a piece.
 #[derive(Clone, Copy)]
@@ -60,15 +62,18 @@ impl Place {
 /// The offset in the writer's long area that a line's first word tells; `None`: the buffers are where the round says.
 #[inline]
 pub(super) fn offset(word: u64) -> Option<usize> {
-    usize::try_from(word & !AROUND).ok()?.checked_sub(1)
+    usize::try_from(word & !(AROUND | UPWARDS))
+        .ok()?
+        .checked_sub(1)
 }
 
-/// How what lies in a long area was written, by its line's first word.
+/// How a piece was written, by its line's first word. (In slots of the round there is no need to know more than whether it was upwards.)
 #[inline]
 pub(super) fn way(word: u64) -> Way {
-    match word & AROUND {
-        0 => Way::Through,
-        _ => Way::Around,
+    match (word & UPWARDS, word & AROUND) {
+        (0, 0) if word != 0 => Way::Through,
+        (0, _) => Way::Around,
+        _ => Way::Upwards,
     }
 }
 
@@ -79,16 +84,20 @@ pub(super) fn has_choice(bytes: usize) -> bool {
 }
 
 impl Staging {
-    /// Where and how to write the next piece, `bytes` bytes of which readers see `room`.
+    /// Where and how to write the next piece, `bytes` bytes of which readers see `room`; `mesh`: see [`Way::Upwards`].
     pub(super) fn place(
         &mut self,
         cells: &Cells,
         room: usize,
         bytes: usize,
+        mesh: bool,
         crowded: impl FnOnce() -> bool,
     ) -> Place {
         let chunk = self.pieces % GROUP;
         self.pieces = self.pieces.wrapping_add(1);
+        if mesh {
+            return self.place_on_mesh(cells, room, bytes, crowded());
+        }
         if chunk == 0 {
             self.ways.begin();
             if self.may_grow && self.ways.distance() == Distance::Near && !crowded() {
@@ -99,10 +108,30 @@ impl Staging {
         let (way, timed) = self.ways.of_chunk(chunk, self.long);
         let word = match (self.long, way) {
             (false, _) => 0,
-            (true, Way::Through) => 1 + self.turn(room, bytes) as u64,
             (true, Way::Around) => AROUND | (1 + self.turn(room, bytes) as u64),
+            (true, _) => 1 + self.turn(room, bytes) as u64,
         };
         Place { word, way, timed }
+    }
+
+    /// The long area, which is taken once there were some pieces; or the slots of the round, from the first time on that ranks share cores and so their caches.
+    fn place_on_mesh(&mut self, cells: &Cells, room: usize, bytes: usize, crowded: bool) -> Place {
+        if self.may_grow && (crowded || self.pieces > GROUP) {
+            self.may_grow = false;
+            self.long = !crowded && cells.reserve_long();
+        }
+        if !self.long || crowded {
+            return Place {
+                word: UPWARDS,
+                way: Way::Through,
+                timed: false,
+            };
+        }
+        Place {
+            word: UPWARDS | (1 + self.turn(room, bytes) as u64),
+            way: Way::Upwards,
+            timed: false,
+        }
     }
 
     /// The offset of the next `bytes` bytes in the long area, of which readers see `room`.

@@ -5,6 +5,7 @@ use super::way::Way;
 use crate::job::Segment;
 use crate::job::layout::{CELL_AREA, CELL_BLOCKS, LONG_CELL_BLOCKS, LONG_CELLS, PAGE};
 use crate::model::error::Result;
+use crate::sys::cpu;
 use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -260,7 +261,11 @@ impl Cells {
             ptr,
             len,
             // Its owner may have written it just now.
-            way: Way::Through,
+            way: if cpu::is_mesh() {
+                Way::Upwards
+            } else {
+                Way::Through
+            },
             _segment: PhantomData,
         })
     }
