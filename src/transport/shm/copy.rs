@@ -166,6 +166,20 @@ pub(crate) unsafe fn to_ring(from: *const u8, to: *mut u8, len: usize, way: Way)
     }
 }
 
+/// Messages from here on do not stay in a cache: their receiver writes them around it, so that no line of its memory is fetched only to be overwritten. Half a round trip
+/// of 4, 8 and 16 MiB far on Sapphire Rapids without and with 0.98 and 0.80, 1.89 and 1.58, 3.68 and 3.09 ms (512 KiB 74 and 93 us, 1 MiB alike); of two bare loops near on
+/// Zen 4, 8 and 16 MiB 438 and 334, 1220 and 790 us.
+pub(crate) const PAST_CACHE_FROM: usize = 4 << 20;
+
+/// Copies `len` bytes that another rank wrote into memory that nobody reads soon.
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing `len` bytes, and they do not overlap.
+pub(crate) unsafe fn past_cache(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { by_lines::<true>(from, to, len) }
+}
+
 /// Copies `len` bytes out of a ring that another rank filled by this way. What lies in its cache is taken from the end: where a core reads such
 /// lines upwards, its prefetchers ask for them too, and each comes late. Near, in a ring of 2 MiB, half a round trip of 1, 2, 4, 8 and 16 KiB upwards and
 /// downwards: 228 and 138, 359 and 163, 635 and 216, 924 and 386, 967 and 826 ns (Zen 4). Lines that are in memory come faster upwards (8 KiB 1.10
@@ -488,7 +502,7 @@ mod tests {
             (3, 63, 5000),
             (5, 17, 8191),
         ] {
-            for copy in [to_shared as Copy, from_shared, downwards] {
+            for copy in [to_shared as Copy, from_shared, downwards, past_cache] {
                 let mut target = vec![0_u8; 10_000];
                 // SAFETY: both ranges lie inside their vectors.
                 unsafe { copy(source.as_ptr().add(from), target.as_mut_ptr().add(to), len) };
