@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// As [`Engine::receive_now`], which has been tried, from a rank that is reached through a socket or the site's MPI. On its own, so that the other way stays
-    /// short.
+    /// short. What it gives is small and without gaps: a status, moved as a whole, is read before it is written out.
     #[inline(always)]
     pub(super) fn receive_from_afar(
         &self,
@@ -209,7 +209,7 @@ impl Engine {
         tag: Option<i32>,
         span: &RecvSpan,
         site: Site,
-    ) -> Option<Result<Status>> {
+    ) -> Option<Result<Soon>> {
         let due = |state: &mut State| {
             (state.mpi.is_none() && state.net.is_none()) || state.progress_was_due()
         };
@@ -217,24 +217,15 @@ impl Engine {
         if !state.places.is_remote(world) {
             return None;
         }
-        let soon = match state.mpi.is_some() {
-            true => state.receive_soon(world, (comm, from, tag), span, site)?,
-            false => {
-                let Peer::Rank(rank) = from else { return None };
-                let ptr = span.contiguous_ptr()?;
-                match state.receive_directly(plain(ptr, (rank, world), comm, tag, span, site))? {
-                    Ok(soon) => soon,
-                    Err(error) => return Some(Err(error.at(site))),
-                }
-            }
-        };
-        match soon {
-            Soon::Here(status) => Some(Ok(status)),
-            Soon::Comes(request) => {
-                drop(state);
-                Some(self.finish_request(request, None, site))
-            }
+        if state.mpi.is_some() {
+            return state
+                .receive_soon(world, (comm, from, tag), span, site)
+                .map(Ok);
         }
+        let Peer::Rank(rank) = from else { return None };
+        let ptr = span.contiguous_ptr()?;
+        let soon = state.receive_directly(plain(ptr, (rank, world), comm, tag, span, site))?;
+        Some(soon.map_err(|e| e.at(site)))
     }
 
     /// Posts a receive of plain items from one rank, where nothing that it could take is held.

@@ -1,4 +1,5 @@
 //! Sending and receiving, as calls.
+use super::remote::Soon;
 use super::sending::MIDDLE;
 use super::*;
 use crate::transport::shm::SMALL;
@@ -18,7 +19,7 @@ impl Engine {
         if self.send_now(comm, to, tag, span, mode, site, (SMALL, false)) {
             return Ok(());
         }
-        self.send_generally(comm, to, tag, span.clone(), mode, site)
+        self.send_generally(comm, to, tag, span, mode, site)
     }
 
     #[inline(never)]
@@ -27,22 +28,24 @@ impl Engine {
         comm: &Comm,
         to: Peer,
         tag: i32,
-        span: SendSpan,
+        span: &SendSpan,
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
-        if self.send_now(comm, to, tag, &span, mode, site, (MIDDLE - 1, false)) {
+        // A shorter one would meet what it has met.
+        if span.len() > SMALL && self.send_now(comm, to, tag, span, mode, site, (MIDDLE - 1, false))
+        {
             return Ok(());
         }
-        match self.send_through_mpi(comm, to, tag, &span, mode, site) {
+        match self.send_through_mpi(comm, to, tag, span, mode, site) {
             Some(None) => return Ok(()),
             Some(Some(leaving)) => return self.finish_request(leaving, None, site).map(drop),
             None => {}
         }
-        if let Some(sent) = self.send_through_socket(comm, to, tag, &span, mode, site) {
+        if let Some(sent) = self.send_through_socket(comm, to, tag, span, mode, site) {
             return sent.map_err(|e| e.at(site));
         }
-        self.send_in_any_way(comm, to, tag, span, mode, site)
+        self.send_in_any_way(comm, to, tag, span.clone(), mode, site)
     }
 
     #[inline(never)]
@@ -153,7 +156,9 @@ impl Engine {
         site: Site,
     ) -> Result<Status> {
         match self.receive_from_afar(comm, from, tag, &span, site) {
-            Some(received) => received,
+            Some(Ok(Soon::Here(came))) => Ok(came.status()),
+            Some(Ok(Soon::Comes(request))) => self.finish_request(request, None, site),
+            Some(Err(error)) => Err(error),
             None => self.receive_in_any_way(comm, from, tag, span, site),
         }
     }
@@ -180,8 +185,11 @@ impl Engine {
             if let Some(status) = self.receive_now(comm, from, tag, &span, site) {
                 return Ok(status);
             }
-            if let Some(received) = self.receive_from_afar(comm, from, tag, &span, site) {
-                return received;
+            match self.receive_from_afar(comm, from, tag, &span, site) {
+                Some(Ok(Soon::Here(came))) => return Ok(came.status()),
+                Some(Ok(Soon::Comes(request))) => return self.finish_request(request, None, site),
+                Some(Err(error)) => return Err(error),
+                None => {}
             }
             state = self.state.get();
         }

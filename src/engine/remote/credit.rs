@@ -32,6 +32,23 @@ impl State {
         }
     }
 
+    /// As [`State::add_remote_matched`], of what came through MPI: it stands between a message and its receiver.
+    #[inline(always)]
+    pub(super) fn add_mpi_matched(&mut self, from: usize, bytes: u64) {
+        let (Some(remote), Some(mpi)) = (
+            self.links
+                .get_mut(from)
+                .and_then(|link| link.remote.as_mut()),
+            &self.mpi,
+        ) else {
+            return;
+        };
+        remote.given.matched(bytes);
+        if remote.given.is_due(Some(fabric::CREDIT / 4)) || mpi.is_to_tell(from) {
+            self.give_credit(from);
+        }
+    }
+
     /// Tells `from` what it may send, if that is `least` bytes more than it knows; `None`: if it is worth a frame of its own.
     #[inline]
     pub(super) fn tell_credit(&mut self, from: usize, least: Option<u64>) {

@@ -1,13 +1,12 @@
 //! Short messages between hosts on which nothing stands: straight from the program's memory to the socket, and from the socket to the receive that waits for them.
 //! README.md of the engine has the rules.
 use super::super::protocol::EAGER_COST;
-use super::super::receiving::status_of;
 use super::super::requests::{Plain, State as Request};
 use super::super::state::State;
 use super::super::{RequestId, SendSpan};
-use super::incoming::{Taker, envelope_of};
+use super::incoming::Taker;
 use super::outgoing::{NEWS, head_of};
-use super::{Remote, Soon};
+use super::{Came, Remote, Soon};
 use crate::model::error::Result;
 use crate::model::{Envelope, TypeCode};
 use crate::transport::tcp::frame::{Frame, Kind};
@@ -131,10 +130,7 @@ impl State {
         let mut soon = None;
         if let Some((frame, body)) = line.lone(bytes) {
             if self.take_wanted(&wanted, &frame, body) {
-                soon = Some(Soon::Here(status_of(&envelope_of(
-                    &frame,
-                    body.len() as u64,
-                ))));
+                soon = Some(Soon::Here(Came::of(&frame.head, body.len())));
             }
         }
         let (mut failed, mut ended) = (None, heard.err());

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Eager bytes that may lie unmatched at a receiver for each sender.
-pub(super) const CREDIT: u64 = 256 * 1024;
+pub(super) const CREDIT: u64 = 1024 * 1024;
 /// Frames that are handled before anything else is looked at.
 const BATCH: usize = 32;
 /// Looks for a short message before a receive takes the general way; each is a call of MPI.
@@ -123,9 +123,44 @@ impl Mpi {
     }
 }
 
+/// A message that a receive has got, in few words.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Came {
+    source: u32,
+    tag: i32,
+    bytes: usize,
+}
+
+impl Came {
+    #[inline(always)]
+    pub(super) fn of(head: &SlotHead, bytes: usize) -> Came {
+        Came {
+            source: head.source,
+            tag: head.tag,
+            bytes,
+        }
+    }
+
+    #[inline(always)]
+    pub(in super::super) fn status(self) -> Status {
+        Status {
+            source: Some(self.source as usize),
+            tag: Some(self.tag),
+            bytes: self.bytes as u64,
+            cancelled: false,
+        }
+    }
+}
+
+/// Looks for a message of so many bytes where its memory is MPI's meanwhile.
+#[inline(always)]
+fn looks(bytes: usize) -> u32 {
+    STRAIGHT + (bytes / 64) as u32
+}
+
 /// What became of a receive of the next message.
 pub(in super::super) enum Soon {
-    Here(Status),
+    Here(Came),
     /// It is on its way: this receive gets it.
     Comes(RequestId),
 }
@@ -156,7 +191,8 @@ impl State {
     #[inline(always)]
     pub(in super::super) fn sends_soon(&self, to: usize, len: usize) -> bool {
         let far = |link: &Link| link.remote.is_some();
-        len <= EAGER && self.mpi.is_some() && self.links.get(to).is_some_and(far)
+        let short = |mpi: &Mpi| len <= EAGER || len <= mpi.fabric.longest(to);
+        self.mpi.as_deref().is_some_and(short) && self.links.get(to).is_some_and(far)
     }
 
     /// Sends a message whose like was sent before, if its way is MPI and nothing stands in it. `Some(None)`: it has left.
@@ -180,7 +216,7 @@ impl State {
         let part = unsafe {
             let head = head_of(&envelope);
             mpi.fabric
-                .send_known(to, &head, payload, span.len(), STRAIGHT)
+                .send_known(to, &head, payload, span.len(), looks(span.len()))
         }?;
         link.charged += cost;
         if mpi.fabric.is_far_ahead(to) || link.charged + CREDIT / 2 > allowed {
@@ -236,7 +272,8 @@ impl State {
             self.hear_credit();
         }
         let link = &mut self.links[to];
-        if mode != SendMode::Synchronous && len <= EAGER && may(link) {
+        let longest = self.mpi.as_ref()?.fabric.longest(to);
+        if mode != SendMode::Synchronous && len <= longest && may(link) {
             link.charged += cost;
             // What is small is copied, so that its send is over at once.
             let lent = span.contiguous_ptr().filter(|_| len > SMALL);
@@ -501,7 +538,8 @@ impl State {
         site: Site,
     ) -> Option<Soon> {
         let mpi = self.mpi.as_mut()?;
-        let looks = self.waiter.first_polls();
+        let polls = self.waiter.first_polls();
+        mpi.fabric.awaits(world);
         let context = comm.context();
         let fits = |head: &SlotHead, len: usize| {
             head.context == context
@@ -509,34 +547,28 @@ impl State {
                 && len <= span.len()
                 && TypeCode(head.code).goes_with(span.code())
         };
-        let status = |head: &SlotHead, len: usize| Status {
-            source: Some(head.source as usize),
-            tag: Some(head.tag),
-            bytes: len as u64,
-            cancelled: false,
-        };
         if !mpi.fabric.goes_straight() {
-            let (sender, head, body) = mpi.fabric.first_short(looks.min(SOON))?;
+            let (sender, head, body) = mpi.fabric.first_short(polls.min(SOON))?;
             let len = body.len();
             if sender != world || !fits(head, len) {
                 return None;
             }
-            let status = status(head, len);
+            let came = Came::of(head, len);
             span.fill_at(0, body);
             mpi.fabric.pass();
-            self.add_remote_matched(world, (len as u64).max(EAGER_COST));
-            return Some(Soon::Here(status));
+            self.add_mpi_matched(world, (len as u64).max(EAGER_COST));
+            return Some(Soon::Here(came));
         }
         let room = span.contiguous_ptr()?;
         let (expected, head, len) = mpi.fabric.expected(world, fits)?;
-        let (head, status) = (*head, status(head, len));
+        let (came, head) = (Came::of(head, len), *head);
         // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
         let straight = unsafe {
             mpi.fabric
-                .receive_straight(world, (expected, len), room, looks.min(STRAIGHT))
+                .receive_straight(world, (expected, len), room, polls.min(looks(len)))
         };
         let soon = match straight {
-            Straight::Here => Soon::Here(status),
+            Straight::Here => Soon::Here(came),
             Straight::Nothing => return None,
             Straight::UnderWay(part) => {
                 let mut receive = receive_of(comm, from, tag, span.clone(), site);
@@ -545,7 +577,7 @@ impl State {
                 Soon::Comes(self.comes(world, receive, part))
             }
         };
-        self.add_remote_matched(world, (len as u64).max(EAGER_COST));
+        self.add_mpi_matched(world, (len as u64).max(EAGER_COST));
         Some(soon)
     }
 

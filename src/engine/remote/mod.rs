@@ -8,7 +8,7 @@ mod incoming;
 mod outgoing;
 
 pub(crate) use fabric::Mpi;
-pub(super) use fabric::Soon;
+pub(super) use fabric::{Came, Soon};
 
 use super::RequestId;
 use super::places::Places;

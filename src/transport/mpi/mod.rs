@@ -16,10 +16,12 @@ use std::collections::VecDeque;
 /// The longest message that travels with its envelope. At a receiver that does not wait for it, it is copied once more than MPI does; a longer one costs a
 /// message more (measured by scripts/compare --rows mpi).
 pub(crate) const EAGER: usize = 16 * 1024;
+/// The same for a message to the rank that was waited for last, where nothing was sent since: whoever answers so is likely to be received from straight.
+const ANSWER: usize = 64 * 1024;
 /// The longest message that may not follow its envelope before it is matched.
 pub(crate) const HELD: usize = 8 * 1024;
 /// Bytes of a frame with its body.
-const FRAME: usize = HEAD + EAGER;
+const FRAME: usize = HEAD + ANSWER;
 /// Bytes of a part: large enough that MPI's own pipelines fill, small enough for the buffer of a payload with gaps.
 pub(crate) const PART: usize = 8 << 20;
 /// Parts of one message that are under way at a time.
@@ -143,6 +145,8 @@ pub(crate) struct Fabric {
     /// Messages in a row that were taken out of the open ring one by one, or straight, while it was closed.
     streak: u32,
     patience: u32,
+    /// The rank that a blocking receive has waited for since the last send.
+    awaited: Option<usize>,
 }
 
 impl Fabric {
@@ -167,6 +171,7 @@ impl Fabric {
             came: (0..ranks).map(|_| None).collect(),
             streak: 0,
             patience: PATIENCE,
+            awaited: None,
         };
         fabric.listen();
         fabric
@@ -250,6 +255,21 @@ impl Fabric {
     pub(crate) fn is_far_ahead(&self, to: usize) -> bool {
         let sent = self.sent.get(to).and_then(Option::as_ref);
         sent.is_some_and(|sent| sent.is_far_ahead())
+    }
+
+    /// A blocking receive waits for this rank.
+    #[inline(always)]
+    pub(crate) fn awaits(&mut self, from: usize) {
+        self.awaited = Some(from);
+    }
+
+    /// The longest message that travels with its envelope to this rank now.
+    #[inline(always)]
+    pub(crate) fn longest(&self, to: usize) -> usize {
+        match self.awaited == Some(to) {
+            true => ANSWER,
+            false => EAGER,
+        }
     }
 
     /// Whether messages may be received straight into their receives' memory: nothing else takes them then.
@@ -412,6 +432,7 @@ impl Fabric {
         body: impl FnOnce(&mut Vec<u8>),
     ) {
         self.sent[to].get_or_insert_default().count();
+        self.awaited = None;
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         if let Some(frame) = frame {
@@ -484,6 +505,7 @@ impl Fabric {
         if let Some(Some(sent)) = self.sent.get_mut(to) {
             sent.count();
         }
+        self.awaited = None;
         for _ in 0..looks {
             if self.mpi.is_over(&mut request) {
                 return None;
