@@ -120,6 +120,12 @@ impl RequestId {
         self.index() == u32::MAX
     }
 
+    /// The status of what was over when its call returned, and needs nobody's attention any more.
+    #[inline(always)]
+    pub(crate) fn settled(self) -> Option<Status> {
+        (self == RequestId::COMPLETE).then_some(Status::EMPTY)
+    }
+
     /// The request with this number.
     pub(super) fn from_number(number: u64) -> RequestId {
         RequestId(number)

@@ -174,6 +174,7 @@ pub trait Destination: AsCommunicator {
     ///     request.wait();
     /// });
     /// ```
+    #[inline(always)]
     #[track_caller]
     fn immediate_send_with_tag<'a, Sc, Buf>(
         &self,
@@ -208,6 +209,7 @@ pub trait Destination: AsCommunicator {
     ///     request.wait();
     /// });
     /// ```
+    #[inline(always)]
     #[track_caller]
     fn immediate_send<'a, Sc, Buf>(&self, scope: Sc, buf: &'a Buf) -> Request<'a, Buf, Sc>
     where

@@ -204,6 +204,7 @@ pub unsafe trait Source: AsCommunicator {
     /// });
     /// assert_eq!(x, 5);
     /// ```
+    #[inline(always)]
     #[track_caller]
     fn immediate_receive_into_with_tag<'a, Sc, Buf>(
         &self,
@@ -238,6 +239,7 @@ pub unsafe trait Source: AsCommunicator {
     /// });
     /// assert_eq!(x, 5);
     /// ```
+    #[inline(always)]
     #[track_caller]
     fn immediate_receive_into<'a, Sc, Buf>(
         &self,

@@ -52,6 +52,14 @@ struct Entry<D: ?Sized> {
     state: State,
 }
 
+impl<D: ?Sized> Entry<D> {
+    /// The status of a message that was over when its call returned.
+    #[inline(always)]
+    fn settled(&self) -> Option<Status> {
+        self.id.settled().map(Status::new)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// A message under way, of the collection's owner.
@@ -147,7 +155,11 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     fn look(&mut self, number: usize) -> Option<Status> {
         let entry = &mut self.requests[number];
         let status = match (entry.state, &self.owner) {
-            (State::Message, Some(owner)) => owner.test(entry.id)?,
+            (State::Message, owner) => match (entry.settled(), owner) {
+                (Some(status), _) => status,
+                (None, Some(owner)) => owner.test(entry.id)?,
+                (None, None) => return None,
+            },
             (State::Aside, _) => match self.aside.get(&number)? {
                 Aside::Live(live) => live.test()?,
                 Aside::Complete(status) => return Some(*status),
@@ -183,15 +195,19 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     pub fn wait_any(&mut self) -> Option<Done<'a, D>> {
         let complete = self.aside.iter().find_map(|(&number, aside)| match aside {
             Aside::Complete(status) => Some((number, *status)),
-            Aside::Live(_) => None,
+            Aside::Live(live) => Some((number, live.settled()?)),
         });
-        // What `test_all` found complete needs no waiting.
+        let over = |(number, entry): (usize, &Entry<D>)| match entry.state {
+            State::Message => Some((number, entry.settled()?)),
+            _ => None,
+        };
+        let complete = complete.or_else(|| self.requests.iter().enumerate().find_map(over));
+        // What `test_all` found complete needs no waiting, nor what was over when its call returned.
         if let Some((number, status)) = complete {
             self.aside.remove(&number);
             return Some(self.leave(number, status));
         }
-        let first = self.aside.values().find_map(Aside::live);
-        let owner = self.owner.as_ref().or(first.map(Live::owner))?;
+        let owner = self.an_owner()?;
         let mut numbers = Vec::with_capacity(self.incomplete);
         let mut ids = Vec::with_capacity(self.incomplete);
         for (number, entry) in self.requests.iter().enumerate() {
@@ -264,7 +280,11 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
         for number in 0..self.requests.len() {
             let entry = &mut self.requests[number];
             let status = match (mem::replace(&mut entry.state, State::Gone), &self.owner) {
-                (State::Message, Some(owner)) => owner.wait(entry.id, site),
+                (State::Message, owner) => match (entry.settled(), owner) {
+                    (Some(status), _) => status,
+                    (None, Some(owner)) => owner.wait(entry.id, site),
+                    (None, None) => continue,
+                },
                 (State::Aside, _) => match self.aside.remove(&number) {
                     Some(Aside::Live(live)) => live.wait(),
                     Some(Aside::Complete(status)) => status,
@@ -361,24 +381,28 @@ impl Aside {
 }
 
 impl<D: ?Sized> RequestCollection<'_, D> {
-    /// A request that is under way: its rank, and where it was started.
-    fn alive(&self) -> Option<(&Owner, Site)> {
+    /// The rank of a request that is under way.
+    fn an_owner(&self) -> Option<&Owner> {
+        let mut aside = self.aside.values().filter_map(Aside::live);
+        self.owner.as_ref().or_else(|| aside.find_map(Live::owner))
+    }
+
+    /// Where a request was started that was not completed.
+    fn alive(&self) -> Option<Site> {
         let message = self.requests.iter().find(|e| e.state == State::Message);
-        match (message, &self.owner) {
-            (Some(entry), Some(owner)) => Some((owner, entry.started)),
-            _ => {
-                let live = self.aside.values().find_map(Aside::live)?;
-                Some((live.owner(), live.started()))
-            }
-        }
+        let mut aside = self.aside.values().filter_map(Aside::live);
+        let message = message.map(|entry| entry.started);
+        message.or_else(|| aside.next().map(Live::started))
     }
 
     #[cold]
     fn drop_incomplete(&mut self) {
         match self.alive() {
             None => {}
-            Some((owner, _)) if std::thread::panicking() => owner.end_in_panic(),
-            Some((_, started)) => abort(&format!(
+            Some(_) if std::thread::panicking() => {
+                self.an_owner().into_iter().for_each(Owner::end_in_panic)
+            }
+            Some(started) => abort(&format!(
                 "a request collection closed while {} of its requests were alive (one was started at {started}), and their buffers are about to go; \
                  complete every request inside multiple_scope",
                 self.incomplete,
@@ -440,9 +464,15 @@ pub fn wait_any<'a, D, S: Scope<'a>>(
     if requests.is_empty() {
         return None;
     }
-    let owner = requests[0].live.owner();
-    let ids: Vec<_> = requests.iter().map(|r| r.live.id_of(owner)).collect();
-    let (place, status) = owner.wait_any(&ids);
+    let mut over = requests.iter().enumerate();
+    let over = over.find_map(|(place, r)| Some((place, r.live.settled()?)));
+    let (place, status) = match (over, requests[0].live.owner()) {
+        (None, Some(owner)) => {
+            let ids: Vec<_> = requests.iter().map(|r| r.live.id_of(owner)).collect();
+            owner.wait_any(&ids)
+        }
+        (over, _) => over?,
+    };
     // Its operation is over, so the parts can go.
     drop(requests.remove(place).dismantle());
     Some((place, status))

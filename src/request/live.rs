@@ -2,7 +2,7 @@
 use crate::engine::{Limit, RequestId, is_late};
 use crate::environment::instance::{Entry, Instance};
 use crate::environment::process;
-use crate::model::{Error, Site};
+use crate::model::{self, Error, Site};
 use crate::point_to_point::Status;
 use crate::topology::shared::Shared;
 use core::mem::ManuallyDrop;
@@ -107,7 +107,8 @@ impl Drop for Owner {
 
 /// An operation under way.
 pub(crate) struct Live {
-    owner: Owner,
+    /// `None` if the operation was over when its call returned: then `id` is its status, and nothing is asked of anybody any more.
+    owner: Option<Owner>,
     /// Keeps a collective's communicator; for a message the engine has all that it needs.
     communicator: Option<Arc<Shared>>,
     id: RequestId,
@@ -121,12 +122,25 @@ impl Live {
     /// the send's store has reached the other core.
     #[inline(always)]
     pub(crate) fn new(shared: &Shared, id: RequestId, started: Site) -> Live {
+        let reference = || Owner(ManuallyDrop::new(shared.instance().reference()));
         Live {
-            owner: Owner(ManuallyDrop::new(shared.instance().reference())),
+            owner: id.settled().is_none().then(reference),
             communicator: None,
             id,
             started,
         }
+    }
+
+    /// The rank in whose engine the operation is, or the status of one that was over when its call returned.
+    #[inline(always)]
+    fn under_way(&self) -> Result<&Owner, Status> {
+        let status = || Status::new(self.id.settled().unwrap_or(model::Status::EMPTY));
+        self.owner.as_ref().ok_or_else(status)
+    }
+
+    /// The status of an operation that was over when its call returned.
+    pub(super) fn settled(&self) -> Option<Status> {
+        self.under_way().err()
     }
 
     /// A collective. Called inside an entry.
@@ -140,10 +154,11 @@ impl Live {
     #[track_caller]
     pub(super) fn of_number(number: usize) -> Live {
         let instance = process::rank("a request of a handle").instance;
+        let id = RequestId::from_number(number as u64);
         Live {
-            owner: Owner(ManuallyDrop::new(instance)),
+            owner: (id.settled().is_none()).then(|| Owner(ManuallyDrop::new(instance))),
             communicator: None,
-            id: RequestId::from_number(number as u64),
+            id,
             started: Location::caller(),
         }
     }
@@ -162,7 +177,7 @@ impl Live {
         self.id.number() as usize
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(crate) fn wait(self) -> Status {
         self.wait_at(Location::caller())
@@ -170,9 +185,14 @@ impl Live {
 
     /// As `wait`, for which errors name `site`: in a destructor the caller's place says nothing.
     #[track_caller]
-    #[inline]
+    #[inline(always)]
     pub(super) fn wait_at(self, site: Site) -> Status {
-        self.owner.wait(self.id, site)
+        // A collective's communicator is kept until that is over.
+        let (id, _communicator) = (self.id, self.communicator);
+        match self.owner {
+            Some(owner) => owner.wait(id, site),
+            None => Status::new(id.settled().unwrap_or(model::Status::EMPTY)),
+        }
     }
 
     /// Waits; an error is as the engine gives it.
@@ -192,14 +212,21 @@ impl Live {
     #[inline]
     #[track_caller]
     fn done(&self, site: Site) -> Result<Status, Error> {
-        self.owner.done(self.id, site)
+        match self.under_way() {
+            Ok(owner) => owner.done(self.id, site),
+            Err(status) => Ok(status),
+        }
     }
 
     /// Waits for at most `limit`; `None` if the operation goes on.
     #[track_caller]
     pub(crate) fn wait_within(&self, limit: Duration) -> Option<Status> {
-        let instance = &self.owner.0;
-        let _entry = self.owner.enter();
+        let owner = match self.under_way() {
+            Ok(owner) => owner,
+            Err(status) => return Some(status),
+        };
+        let instance = &owner.0;
+        let _entry = owner.enter();
         let (engine, limit) = (instance.engine(), Limit::of(limit));
         match engine.wait_within(Some(limit), self.id, Location::caller()) {
             Err(error) if is_late(&error) => None,
@@ -211,9 +238,10 @@ impl Live {
     #[cold]
     #[track_caller]
     fn told(&self, call: &'static str, site: Site, error: Error) -> Error {
-        match &self.communicator {
-            Some(shared) => shared.told(call, site, error),
-            None => self.owner.told(call, site, error),
+        match (&self.communicator, &self.owner) {
+            (Some(shared), _) => shared.told(call, site, error),
+            (None, Some(owner)) => owner.told(call, site, error),
+            (None, None) => error,
         }
     }
 
@@ -221,11 +249,15 @@ impl Live {
     #[inline(always)]
     pub(super) fn message_of(self, owner: &mut Option<Owner>) -> Result<(RequestId, Site), Live> {
         let (id, started) = (self.id, self.started);
-        match owner {
-            _ if self.communicator.is_some() => return Err(self),
-            Some(owner) if !Arc::ptr_eq(&owner.0, &self.owner.0) => return Err(self),
-            Some(_) => drop(self.owner),
-            None => *owner = Some(self.owner),
+        if self.communicator.is_some() {
+            return Err(self);
+        }
+        match (owner, &self.owner) {
+            // Nothing is in it that would have to be dropped.
+            (_, None) => core::mem::forget(self),
+            (Some(owner), Some(own)) if !Arc::ptr_eq(&owner.0, &own.0) => return Err(self),
+            (Some(_), _) => drop(self.owner),
+            (owner @ None, _) => *owner = self.owner,
         }
         Ok((id, started))
     }
@@ -234,44 +266,56 @@ impl Live {
     #[track_caller]
     pub(super) fn id_of(&self, owner: &Owner) -> RequestId {
         assert!(
-            Arc::ptr_eq(&self.owner.0, &owner.0),
+            (self.owner.iter()).all(|own| Arc::ptr_eq(&own.0, &owner.0)),
             "requests of several ranks were waited for at once; each rank waits for its own"
         );
         self.id
     }
 
-    pub(super) fn owner(&self) -> &Owner {
-        &self.owner
+    /// The rank in whose engine the operation is, if it is under way.
+    pub(super) fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
     }
 
     #[track_caller]
     pub(crate) fn test(&self) -> Option<Status> {
-        self.owner.0.check(self.try_test())
+        match self.under_way() {
+            Ok(owner) => owner.0.check(self.try_test()),
+            Err(status) => Some(status),
+        }
     }
 
     /// As `test`, with errors as values: then too the operation is over.
     #[track_caller]
     pub(super) fn try_test(&self) -> Result<Option<Status>, Error> {
+        let owner = match self.under_way() {
+            Ok(owner) => owner,
+            Err(status) => return Ok(Some(status)),
+        };
         let site = Location::caller();
-        let tested = self.owner.try_test(self.id, site);
+        let tested = owner.try_test(self.id, site);
         tested.map_err(|error| self.told("test", site, error))
     }
 
     #[track_caller]
     pub(crate) fn cancel(&self) {
-        let instance = &self.owner.0;
+        let Some(Owner(instance)) = &self.owner else {
+            return;
+        };
         let _entry = instance.enter();
         instance.check(instance.engine().cancel(self.id, Location::caller()));
     }
 
     /// The request's owner goes away in a panic.
     pub(crate) fn end_in_panic(&self) {
-        self.owner.end_in_panic();
+        self.owner.iter().for_each(Owner::end_in_panic);
     }
 
     /// Whether the operation is complete, as far as that can be told without waiting and without a second panic.
     pub(super) fn is_over(&self) -> bool {
-        let instance = &self.owner.0;
+        let Some(Owner(instance)) = &self.owner else {
+            return true;
+        };
         instance.try_enter().is_some_and(|_entry| {
             matches!(
                 instance.engine().test(self.id, self.started, in_vain),

@@ -84,7 +84,7 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
     }
 
     /// The parts, without the promise to complete.
-    #[inline]
+    #[inline(always)]
     fn dismantle(self) -> (Live, *const D, S) {
         let this = ManuallyDrop::new(self);
         // SAFETY: each field is moved out once, and `this` is not dropped.
@@ -151,7 +151,7 @@ impl<'a, D: ?Sized, S: Scope<'a>> Request<'a, D, S> {
     /// let universe = tercio::initialize().unwrap();
     /// universe.world().immediate_barrier().wait();
     /// ```
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn wait(self) -> Status {
         self.dismantle().0.wait()
