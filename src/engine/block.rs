@@ -157,7 +157,7 @@ impl Engine {
     ) -> Result<T> {
         let control = self.segment.control();
         let mut spell = self.waiter.spell(limit.and_then(|limit| limit.until()));
-        let mut polls = 0_u32;
+        let (mut polls, mut idle) = (0_u32, 0_u32);
         loop {
             let any = self.step()?;
             {
@@ -188,7 +188,8 @@ impl Engine {
             if any {
                 continue;
             }
-            if polls % LOOK_AROUND == LOOK_FAR {
+            idle += 1;
+            if idle % LOOK_AROUND == LOOK_FAR {
                 spell.is_long(self.state.get().are_far(awaited));
             }
             let mut outcome = None;

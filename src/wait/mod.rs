@@ -182,7 +182,7 @@ pub(crate) struct Spell<'w> {
 }
 
 impl Spell<'_> {
-    /// Whether the wait is for somebody so far away that a wake is nothing beside it: then it does not spin.
+    /// Whether the wait is for somebody so far away that a wake is nothing beside it: then it sleeps at once.
     #[inline]
     pub(crate) fn is_long(&mut self, long: bool) {
         self.long = long;
@@ -203,9 +203,8 @@ impl Spell<'_> {
 
     #[inline(never)]
     fn idle_longer(&mut self, mut look: impl FnMut() -> bool) {
-        match self.course.step(&self.waiter.policy, || {
-            self.long || self.waiter.is_crowded()
-        }) {
+        let course = &mut self.course;
+        match course.step(&self.waiter.policy, self.long, || self.waiter.is_crowded()) {
             Step::Nothing => {}
             Step::Poll => core::hint::spin_loop(),
             Step::Look => {

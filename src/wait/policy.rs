@@ -129,8 +129,17 @@ impl Course {
         self.polls <= self.undisturbed
     }
 
-    /// What to do after a poll that found nothing; `crowded`: there are more ranks awake than cores.
-    pub(super) fn step(&mut self, policy: &Policy, crowded: impl FnOnce() -> bool) -> Step {
+    /// What to do after a poll that found nothing; `long`: what is awaited is so far away that a sleep is nothing beside it; `crowded`: there are
+    /// more ranks awake than cores.
+    pub(super) fn step(
+        &mut self,
+        policy: &Policy,
+        long: bool,
+        crowded: impl FnOnce() -> bool,
+    ) -> Step {
+        if long && policy.mode != WaitMode::Spin {
+            return Step::Sleep;
+        }
         if self.clock.is_some() && self.yields == 0 && self.polls < FRESH + BETWEEN_LOOKS {
             return Step::Poll;
         }
@@ -191,7 +200,7 @@ mod tests {
         let mut taken = Vec::new();
         while course.is_undisturbed() {}
         loop {
-            let step = course.step(&policy, || crowded);
+            let step = course.step(&policy, false, || crowded);
             taken.push(step);
             if step == until {
                 return taken;
@@ -216,6 +225,16 @@ mod tests {
             assert_eq!(taken[0], Step::Yield { look: true });
             let yields = &taken[..YIELDS as usize];
             assert!(yields.iter().all(|s| matches!(s, Step::Yield { .. })));
+        }
+    }
+
+    #[test]
+    fn a_long_wait_sleeps_at_once_unless_told_to_spin() {
+        for mode in [WaitMode::Auto, WaitMode::Yield, WaitMode::Spin] {
+            let mut course = Course::new();
+            while course.is_undisturbed() {}
+            let step = course.step(&Policy::new(mode), true, || false);
+            assert_eq!(step == Step::Sleep, mode != WaitMode::Spin, "{mode:?}");
         }
     }
 

@@ -79,7 +79,10 @@ impl State {
         };
         Ok(
             match whither.map_err(|Broken(what)| corrupt(from, &what))? {
-                Whither::Kept => Incoming::Kept { send, left: len },
+                Whither::Kept => {
+                    self.make_room(from, send, len);
+                    Incoming::Kept { send, left: len }
+                }
                 Whither::Receive(number) => {
                     if !granted {
                         self.add_remote_matched(from, len as u64);
@@ -129,6 +132,23 @@ impl State {
             }
         }
         self.end_part(id, claimed.bytes.len());
+        if let Some(net) = &mut self.net {
+            net.spares.give(claimed.bytes);
+        }
         Ok(())
+    }
+
+    /// Room for `len` bytes more of an unmatched message.
+    fn make_room(&mut self, from: usize, send: u64, len: usize) {
+        let (Some(net), Some(remote)) = (&mut self.net, self.links[from].remote.as_deref_mut())
+        else {
+            return;
+        };
+        if let Some(kept) = remote.offers.kept(send) {
+            if kept.capacity() == 0 {
+                *kept = net.spares.take(len);
+            }
+            kept.reserve(len);
+        }
     }
 }

@@ -145,7 +145,13 @@ impl State {
         let mut any = false;
         let mut ended = None;
         let mut failed = None;
+        let completed = self.requests.completed;
         for _ in 0..READS {
+            // Something is complete, and whoever waits for it may ask for what comes next: its payload stays in the kernel until the next look, so that
+            // it need not be kept and copied if a receive is posted until then.
+            if self.requests.completed != completed && self.is_unasked(peer) {
+                break;
+            }
             let mut taker = Taker {
                 state: self,
                 from: peer,
@@ -191,6 +197,17 @@ impl State {
             return Ok(true);
         }
         Ok(any)
+    }
+
+    /// Whether a long payload is under way from `peer` for which no receive is posted.
+    fn is_unasked(&self, peer: usize) -> bool {
+        let remote = self.links[peer].remote.as_ref();
+        remote.is_some_and(|remote| {
+            matches!(
+                remote.incoming,
+                Incoming::Kept { .. } | Incoming::Whole { .. }
+            )
+        })
     }
 
     pub(super) fn take_frame(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {

@@ -6,6 +6,7 @@ mod fabric;
 mod gather;
 mod incoming;
 mod outgoing;
+mod spares;
 
 pub(crate) use fabric::Mpi;
 pub(super) use fabric::{Came, Soon};
@@ -29,6 +30,7 @@ use crate::transport::tcp::line::{End, Line, READ_AHEAD};
 use crate::transport::tcp::outbox::Outbox;
 use gather::Burst;
 use incoming::{Coming, Incoming};
+use spares::Spares;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,6 +130,7 @@ pub(crate) struct Sockets {
     writing: Vec<usize>,
     /// Unmatched messages that are kept, or on their way.
     coming: Vec<Option<Coming>>,
+    spares: Spares,
     /// What is read ahead.
     room: Vec<u8>,
     turns: u32,
@@ -179,6 +182,7 @@ impl Sockets {
             wanted: Vec::new(),
             writing: Vec::new(),
             coming: Vec::new(),
+            spares: Spares::default(),
             room: vec![0; READ_AHEAD],
             turns: 0,
             unheard: None,

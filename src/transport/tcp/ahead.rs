@@ -113,7 +113,7 @@ impl Sends {
 pub(crate) enum Whither {
     /// To the receive with this number, from the frame's place in the message on.
     Receive(u64),
-    /// To the bytes that are kept of the message.
+    /// To the bytes that are kept of the message, where room is to be made for it.
     Kept,
 }
 
@@ -183,7 +183,6 @@ impl Offers {
         }
         offered.begun += len;
         let Some(receive) = offered.receive else {
-            offered.kept.reserve(len);
             return Ok(Whither::Kept);
         };
         if offered.begun == offered.len {
