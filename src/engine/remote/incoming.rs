@@ -173,6 +173,7 @@ impl State {
             }
         }
         if let Some(remote) = self.remote(peer) {
+            line.rest(remote.far);
             remote.line = Some(line);
         }
         if let Some(net) = &mut self.net {

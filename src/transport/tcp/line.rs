@@ -106,8 +106,8 @@ pub(crate) struct Line {
     sealed: Option<Box<Sealed>>,
     long: bool,
     room: Room,
-    /// Whether short messages are no news for the epoll set.
-    is_unheard: bool,
+    /// So many bytes must have come before they are news for the epoll set.
+    told_from: usize,
     /// Whether the epoll set looks for room to write.
     pub(super) watches_room: bool,
 }
@@ -144,7 +144,7 @@ impl Line {
             sealed,
             long: false,
             room,
-            is_unheard: false,
+            told_from: 1,
             watches_room: false,
         }
     }

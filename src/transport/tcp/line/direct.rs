@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 
 /// Payloads up to this are put behind their head, so that the call takes one slice: a second one costs what copying so much does.
 const TOGETHER: usize = 8 * 1024;
+/// The part of a long body behind a long path that is worth a wake: a packet there may be 64 KiB, and each wake takes the core of whatever brings the next one.
+const GOOD_PART: usize = 256 * 1024;
 
 impl Line {
     /// Whether the next bytes begin a frame, and are read as they are.
@@ -18,9 +20,22 @@ impl Line {
 
     /// Whether what has come so far is to be no news for the epoll set: for a rank that reads this line again and again. README.md says what it gains.
     pub(crate) fn set_unheard(&mut self, unheard: bool) {
-        if self.is_unheard != unheard {
-            self.is_unheard = unheard;
-            net::set_unheard(self.socket.as_fd(), if unheard { READ_AHEAD } else { 1 });
+        self.tell_from(if unheard { READ_AHEAD } else { 1 });
+    }
+
+    /// To be called when reading ends for now. Behind a path that is `far` the set tells of a long body whenever a good part of it has come, and not of each packet.
+    pub(crate) fn rest(&mut self, far: bool) {
+        if far && self.sealed.is_none() && self.inbox.body_left() >= GOOD_PART {
+            self.tell_from(GOOD_PART);
+        } else if self.told_from == GOOD_PART {
+            self.tell_from(1);
+        }
+    }
+
+    fn tell_from(&mut self, bytes: usize) {
+        if self.told_from != bytes {
+            self.told_from = bytes;
+            net::set_unheard(self.socket.as_fd(), bytes);
         }
     }
 
