@@ -73,16 +73,15 @@ impl State {
             self.take_credit(from, len as u64)?;
         }
         let send = RequestId::new(frame.head.context, frame.head.tag as u32).number();
-        let whither = match self.remote(from) {
-            Some(remote) => remote.offers.begin(send, at, len, granted),
-            None => return Ok(Incoming::Nothing),
+        let (Some(net), Some(remote)) = (&mut self.net, self.links[from].remote.as_deref_mut())
+        else {
+            return Ok(Incoming::Nothing);
         };
+        let room = |len| net.spares.take(len);
+        let whither = remote.offers.begin(send, at, len, granted, room);
         Ok(
             match whither.map_err(|Broken(what)| corrupt(from, &what))? {
-                Whither::Kept => {
-                    self.make_room(from, send, len);
-                    Incoming::Kept { send, left: len }
-                }
+                Whither::Kept => Incoming::Kept { send, left: len },
                 Whither::Receive(number) => {
                     if !granted {
                         self.add_remote_matched(from, len as u64);
@@ -136,19 +135,5 @@ impl State {
             net.spares.give(claimed.bytes);
         }
         Ok(())
-    }
-
-    /// Room for `len` bytes more of an unmatched message.
-    fn make_room(&mut self, from: usize, send: u64, len: usize) {
-        let (Some(net), Some(remote)) = (&mut self.net, self.links[from].remote.as_deref_mut())
-        else {
-            return;
-        };
-        if let Some(kept) = remote.offers.kept(send) {
-            if kept.capacity() == 0 {
-                *kept = net.spares.take(len);
-            }
-            kept.reserve(len);
-        }
     }
 }

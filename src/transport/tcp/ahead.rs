@@ -113,7 +113,7 @@ impl Sends {
 pub(crate) enum Whither {
     /// To the receive with this number, from the frame's place in the message on.
     Receive(u64),
-    /// To the bytes that are kept of the message, where room is to be made for it.
+    /// To the bytes that are kept of the message.
     Kept,
 }
 
@@ -164,13 +164,14 @@ impl Offers {
         }
     }
 
-    /// A frame with `len` bytes of a payload begins, from byte `at` on.
+    /// A frame with `len` bytes of a payload begins, from byte `at` on. `room` gives empty memory for the first ones that are kept.
     pub(crate) fn begin(
         &mut self,
         send: u64,
         at: u64,
         len: usize,
         granted: bool,
+        room: impl FnOnce(usize) -> Vec<u8>,
     ) -> Result<Whither, Broken> {
         let Some(offered) = self.offers.get_mut(&send) else {
             return broken("a payload that was not offered");
@@ -183,6 +184,10 @@ impl Offers {
         }
         offered.begun += len;
         let Some(receive) = offered.receive else {
+            if offered.kept.capacity() == 0 {
+                offered.kept = room(len);
+            }
+            offered.kept.reserve(len);
             return Ok(Whither::Kept);
         };
         if offered.begun == offered.len {

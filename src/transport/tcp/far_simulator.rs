@@ -234,19 +234,23 @@ impl Sink for Receiver {
         let (send, left) = (u64::from(frame.head.context), frame.len);
         let granted = frame.head.flags == GRANTED;
         assert!(granted || self.given.take(left as u64), "beyond its credit");
-        self.body = match self.offers.begin(send, frame.head.code, left, granted)? {
-            Whither::Receive(receive) => {
-                assert_eq!(receive, 1000 + send);
-                if !granted {
-                    self.give(left as u64);
+        self.body =
+            match self
+                .offers
+                .begin(send, frame.head.code, left, granted, Vec::with_capacity)?
+            {
+                Whither::Receive(receive) => {
+                    assert_eq!(receive, 1000 + send);
+                    if !granted {
+                        self.give(left as u64);
+                    }
+                    Body::Message { send, left }
                 }
-                Body::Message { send, left }
-            }
-            Whither::Kept => {
-                self.kept += left as u64;
-                Body::Kept { send, left }
-            }
-        };
+                Whither::Kept => {
+                    self.kept += left as u64;
+                    Body::Kept { send, left }
+                }
+            };
         Ok(())
     }
 
@@ -399,15 +403,42 @@ fn what_no_sender_writes_is_refused() {
     assert!(offers.offer(1, 100).is_err(), "two offers");
     let mut offers = Offers::default();
     assert!(offers.offer(1, 100).is_ok());
-    assert!(refused(offers.begin(2, 0, 10, false)), "not offered");
-    assert!(refused(offers.begin(1, 1, 10, false)), "not the first part");
-    assert!(refused(offers.begin(1, 0, 101, false)), "too much");
-    assert!(refused(offers.begin(1, 0, 10, true)), "not granted");
-    assert_eq!(offers.begin(1, 0, 10, false), Ok(Whither::Kept));
-    assert!(refused(offers.begin(1, 0, 10, false)), "once more");
-    assert!(refused(offers.begin(1, u64::MAX, 10, false)), "nowhere");
+    assert!(
+        refused(offers.begin(2, 0, 10, false, Vec::with_capacity)),
+        "not offered"
+    );
+    assert!(
+        refused(offers.begin(1, 1, 10, false, Vec::with_capacity)),
+        "not the first part"
+    );
+    assert!(
+        refused(offers.begin(1, 0, 101, false, Vec::with_capacity)),
+        "too much"
+    );
+    assert!(
+        refused(offers.begin(1, 0, 10, true, Vec::with_capacity)),
+        "not granted"
+    );
+    assert_eq!(
+        offers.begin(1, 0, 10, false, Vec::with_capacity),
+        Ok(Whither::Kept)
+    );
+    assert!(
+        refused(offers.begin(1, 0, 10, false, Vec::with_capacity)),
+        "once more"
+    );
+    assert!(
+        refused(offers.begin(1, u64::MAX, 10, false, Vec::with_capacity)),
+        "nowhere"
+    );
     assert!(offers.claim(1, 7).is_some());
-    assert_eq!(offers.begin(1, 10, 90, true), Ok(Whither::Receive(7)));
-    assert!(refused(offers.begin(1, 100, 1, true)), "behind its end");
+    assert_eq!(
+        offers.begin(1, 10, 90, true, Vec::with_capacity),
+        Ok(Whither::Receive(7))
+    );
+    assert!(
+        refused(offers.begin(1, 100, 1, true, Vec::with_capacity)),
+        "behind its end"
+    );
     assert!(offers.claim(1, 7).is_none(), "it has all");
 }
