@@ -186,6 +186,8 @@ impl Engine {
                 }
             }
             if any {
+                // What is awaited may be another one now, of a peer that is near.
+                idle = 0;
                 continue;
             }
             idle += 1;

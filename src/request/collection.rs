@@ -195,14 +195,14 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
     pub fn wait_any(&mut self) -> Option<Done<'a, D>> {
         let complete = self.aside.iter().find_map(|(&number, aside)| match aside {
             Aside::Complete(status) => Some((number, *status)),
-            Aside::Live(live) => Some((number, live.settled()?)),
+            Aside::Live(_) => None,
         });
-        let over = |(number, entry): (usize, &Entry<D>)| match entry.state {
-            State::Message => Some((number, entry.settled()?)),
-            _ => None,
-        };
-        let complete = complete.or_else(|| self.requests.iter().enumerate().find_map(over));
-        // What `test_all` found complete needs no waiting, nor what was over when its call returned.
+        // What `test_all` found complete needs no waiting. What was over when its call returned is one of those that the rank is asked for: it makes
+        // progress, and the others have their turn.
+        let complete = complete.or_else(|| match self.an_owner() {
+            Some(_) => None,
+            None => self.first_settled(),
+        });
         if let Some((number, status)) = complete {
             self.aside.remove(&number);
             return Some(self.leave(number, status));
@@ -381,6 +381,19 @@ impl Aside {
 }
 
 impl<D: ?Sized> RequestCollection<'_, D> {
+    /// The first that was over when its call returned, and has not left.
+    fn first_settled(&self) -> Option<(usize, Status)> {
+        let mut entries = self.requests.iter().enumerate();
+        entries.find_map(|(number, entry)| {
+            let status = match entry.state {
+                State::Message => entry.settled(),
+                State::Aside => self.aside.get(&number)?.live()?.settled(),
+                State::Gone => None,
+            };
+            Some((number, status?))
+        })
+    }
+
     /// The rank of a request that is under way.
     fn an_owner(&self) -> Option<&Owner> {
         let mut aside = self.aside.values().filter_map(Aside::live);
@@ -400,7 +413,14 @@ impl<D: ?Sized> RequestCollection<'_, D> {
         match self.alive() {
             None => {}
             Some(_) if std::thread::panicking() => {
-                self.an_owner().into_iter().for_each(Owner::end_in_panic)
+                let under_way = |e: &Entry<D>| e.state == State::Message && e.settled().is_none();
+                let own = self
+                    .owner
+                    .iter()
+                    .filter(|_| self.requests.iter().any(under_way));
+                let mut aside = self.aside.values().filter_map(Aside::live);
+                let first = own.chain(aside.find_map(Live::owner)).next();
+                first.into_iter().for_each(Owner::end_in_panic)
             }
             Some(started) => abort(&format!(
                 "a request collection closed while {} of its requests were alive (one was started at {started}), and their buffers are about to go; \
@@ -464,14 +484,13 @@ pub fn wait_any<'a, D, S: Scope<'a>>(
     if requests.is_empty() {
         return None;
     }
-    let mut over = requests.iter().enumerate();
-    let over = over.find_map(|(place, r)| Some((place, r.live.settled()?)));
-    let (place, status) = match (over, requests[0].live.owner()) {
-        (None, Some(owner)) => {
+    let (place, status) = match requests.iter().find_map(|r| r.live.owner()) {
+        Some(owner) => {
             let ids: Vec<_> = requests.iter().map(|r| r.live.id_of(owner)).collect();
             owner.wait_any(&ids)
         }
-        (over, _) => over?,
+        // All of them were over when their calls returned.
+        None => (0, requests[0].live.settled()?),
     };
     // Its operation is over, so the parts can go.
     drop(requests.remove(place).dismantle());

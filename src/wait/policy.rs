@@ -1,6 +1,6 @@
 //! When to spin, to yield and to sleep. Pure: it is told the time by nobody else than the clock, and does nothing itself.
 #![forbid(unsafe_code)]
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Polls before the ranks awake are counted: what is there already need not wait for that.
@@ -22,6 +22,8 @@ const PREEMPTED: Duration = Duration::from_micros(50);
 /// Yields in a row before sleeping. A hop by yield is 1.24 µs here against 2.1 by futex (Y0), so that yielding is worth it while it is
 /// likely that one of the few next hops brings the news.
 const YIELDS: u32 = 16;
+/// Between two long waits that sleep at once: README.md says what some kernels make of more than 10,000 sleeps a second on every core.
+const BETWEEN_SLEEPS: Duration = Duration::from_micros(150);
 
 /// What the user asked for (`TERCIO_WAIT`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,9 @@ pub(super) struct Policy {
     mode: WaitMode,
     /// Nanoseconds that a wait may spin.
     budget: AtomicU32,
+    since: Instant,
+    /// Nanoseconds from `since` to the last sleep that a wait began with.
+    slept: AtomicU64,
 }
 
 impl Policy {
@@ -59,7 +64,20 @@ impl Policy {
         Policy {
             mode,
             budget: AtomicU32::new(SPIN.as_nanos() as u32),
+            since: Instant::now(),
+            slept: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a wait may begin with a sleep, now that it asks: not if one just did.
+    fn may_sleep_at_once(&self) -> bool {
+        let now = self.since.elapsed().as_nanos() as u64;
+        let last = self.slept.load(Relaxed);
+        let may = last == 0 || now.saturating_sub(last) >= BETWEEN_SLEEPS.as_nanos() as u64;
+        if may {
+            self.slept.store(now.max(1), Relaxed);
+        }
+        may
     }
 
     #[inline]
@@ -137,7 +155,7 @@ impl Course {
         long: bool,
         crowded: impl FnOnce() -> bool,
     ) -> Step {
-        if long && policy.mode != WaitMode::Spin {
+        if long && self.yields == 0 && policy.mode != WaitMode::Spin && policy.may_sleep_at_once() {
             return Step::Sleep;
         }
         if self.clock.is_some() && self.yields == 0 && self.polls < FRESH + BETWEEN_LOOKS {
@@ -147,7 +165,7 @@ impl Course {
             || match policy.mode {
                 WaitMode::Spin => false,
                 WaitMode::Yield => true,
-                WaitMode::Auto => crowded(),
+                WaitMode::Auto => long || crowded(),
             };
         if yielding {
             self.yields += 1;
@@ -233,9 +251,22 @@ mod tests {
         for mode in [WaitMode::Auto, WaitMode::Yield, WaitMode::Spin] {
             let mut course = Course::new();
             while course.is_undisturbed() {}
-            let step = course.step(&Policy::new(mode), true, || false);
+            let policy = Policy::new(mode);
+            let step = course.step(&policy, true, || false);
             assert_eq!(step == Step::Sleep, mode != WaitMode::Spin, "{mode:?}");
         }
+        // One that comes right after it yields first.
+        let policy = Policy::new(WaitMode::Auto);
+        policy.slept.store(u64::MAX, Relaxed);
+        let mut course = Course::new();
+        while course.is_undisturbed() {}
+        for _ in 0..YIELDS {
+            assert!(matches!(
+                course.step(&policy, true, || false),
+                Step::Yield { .. }
+            ));
+        }
+        assert_eq!(course.step(&policy, true, || false), Step::Sleep);
     }
 
     #[test]

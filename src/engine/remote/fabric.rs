@@ -212,11 +212,11 @@ impl State {
         if link.charged + cost > allowed {
             return None;
         }
+        let most = looks(span.len()).min(self.waiter.first_polls());
         // SAFETY: the payload is lent until the send is over; it is over when the part has left.
         let part = unsafe {
             let head = head_of(&envelope);
-            mpi.fabric
-                .send_known(to, &head, payload, span.len(), looks(span.len()))
+            mpi.fabric.send_known(to, &head, payload, span.len(), most)
         }?;
         link.charged += cost;
         if mpi.fabric.is_far_ahead(to) || link.charged + CREDIT / 2 > allowed {

@@ -200,15 +200,10 @@ impl State {
         Ok(any)
     }
 
-    /// Whether a long payload is under way from `peer` for which no receive is posted.
+    /// Whether a long payload is under way from `peer`, behind a long path, for which no receive is posted.
     fn is_unasked(&self, peer: usize) -> bool {
         let remote = self.links[peer].remote.as_ref();
-        remote.is_some_and(|remote| {
-            matches!(
-                remote.incoming,
-                Incoming::Kept { .. } | Incoming::Whole { .. }
-            )
-        })
+        remote.is_some_and(|remote| remote.far && matches!(remote.incoming, Incoming::Kept { .. }))
     }
 
     pub(super) fn take_frame(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {

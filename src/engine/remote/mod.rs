@@ -283,6 +283,25 @@ impl State {
                 ),
             }
         }
+        Ok(any | self.read_resting()?)
+    }
+
+    /// Reads what the set may be silent about: on older kernels it is where the socket's buffer is full before a good part of a body is there.
+    fn read_resting(&mut self) -> Result<bool> {
+        let Some(net) = self.net.as_ref().filter(|net| net.far > 0) else {
+            return Ok(false);
+        };
+        let rests = |&peer: &usize| {
+            let remote = self.links[peer].remote.as_ref();
+            let line = remote.and_then(|remote| remote.line.as_ref());
+            line.is_some_and(|line| line.rests())
+        };
+        // The others are read in each progress.
+        let resting: Vec<usize> = net.joined.iter().skip(HOT).copied().filter(rests).collect();
+        let mut any = false;
+        for peer in resting {
+            any |= self.read_remote(peer)?;
+        }
         Ok(any)
     }
 

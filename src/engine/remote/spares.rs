@@ -29,7 +29,10 @@ impl Spares {
 
     /// Memory that was taken here, or elsewhere, and is not needed any more.
     pub(super) fn give(&mut self, mut room: Vec<u8>) {
-        if room.capacity() >= LEAST && room.capacity() <= KEPT - self.bytes {
+        if room.capacity() >= LEAST && room.capacity() <= KEPT {
+            while room.capacity() > KEPT - self.bytes {
+                self.bytes -= self.rooms.remove(0).capacity();
+            }
             room.clear();
             self.bytes += room.capacity();
             self.rooms.push(room);
@@ -55,8 +58,9 @@ mod tests {
         assert_eq!(spares.bytes, 0);
         for len in [LEAST - 1, KEPT + 1, KEPT, LEAST, 1 << 20] {
             spares.give(Vec::with_capacity(len));
+            assert!(spares.bytes <= KEPT);
         }
-        assert!(spares.bytes <= KEPT && spares.rooms.len() == 1);
+        assert_eq!(spares.rooms.len(), 2, "the oldest went");
         assert!(spares.take(100).capacity() < LEAST);
     }
 }

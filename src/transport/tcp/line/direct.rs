@@ -32,6 +32,11 @@ impl Line {
         }
     }
 
+    /// Whether the set is silent about a part of a body that is less than a good one.
+    pub(crate) fn rests(&self) -> bool {
+        self.told_from == GOOD_PART
+    }
+
     fn tell_from(&mut self, bytes: usize) {
         if self.told_from != bytes {
             self.told_from = bytes;
