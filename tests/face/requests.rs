@@ -176,6 +176,38 @@ fn collections_complete_in_six_ways() {
     });
 }
 
+/// Sends that are over when their calls return do not keep the rank from its other requests.
+#[test]
+fn wait_any_gives_every_request_its_turn() {
+    tercio::testing::ranks(2, |world| {
+        let other = world.process_at_rank(1 - world.rank());
+        if world.rank() == 1 {
+            other.send(&-1);
+            world.barrier();
+            while other.receive::<i32>().0 >= 0 {}
+            return;
+        }
+        let (mut stop, sent) = (0, 7);
+        let mut sends = 0;
+        multiple_scope(10, |scope, requests| {
+            requests.add(other.immediate_receive_into(scope, &mut stop));
+            world.barrier();
+            // The message is there.
+            loop {
+                assert!(sends < 100, "the receive never had its turn");
+                requests.add(other.immediate_send(scope, &sent));
+                sends += 1;
+                if requests.wait_any().unwrap().0 == 0 {
+                    break;
+                }
+            }
+            requests.wait_all(&mut Vec::new());
+        });
+        assert_eq!(stop, -1);
+        other.send(&-1);
+    });
+}
+
 #[test]
 fn many_collectives_overlap_each_other_and_messages() {
     tercio::testing::ranks(3, |world| {
