@@ -91,6 +91,10 @@ impl State {
         };
         let long = self.streams[0].tx.as_ref().is_some_and(|tx| tx.is_long());
         let (ring, why) = match (self.links[to].ways.distance(), long) {
+            _ if self.on_mesh => (
+                "through the cache",
+                "all cores of this processor sit around one cache",
+            ),
             (Distance::None, _) => (
                 "through the cache",
                 "the receiver shares this core's caches, or reads as fast",

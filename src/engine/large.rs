@@ -195,7 +195,8 @@ impl State {
                 own.tx = Some(StreamTx::open(&self.segment, self.places.local(), k)?);
             }
             let Some(tx) = &mut own.tx else { continue };
-            let near = k == 0 && self.links[to].ways.distance() == Distance::Near;
+            let compared = k == 0 && !self.on_mesh;
+            let near = compared && self.links[to].ways.distance() == Distance::Near;
             if near && self.may_grow && !self.waiter.is_crowded() && tx.is_idle() {
                 // Once: it has grown, or there is no memory for that.
                 tx.grow();
@@ -205,7 +206,7 @@ impl State {
                 own.lent = true;
                 let mut passage = tx.begin(to, matched);
                 let way = self.links[to].ways.way(tx.is_long());
-                passage.through = k == 0 && len < DOWNWARDS_BELOW && way == Way::Through;
+                passage.through = compared && len < DOWNWARDS_BELOW && way == Way::Through;
                 return Ok(Staging::Now(passage));
             }
             tx.check()?;
@@ -244,7 +245,11 @@ impl State {
         let (len, long) = (send.span.len(), tx.is_long());
         let step = chunk(len);
         // In the other rings, which are short, all goes around.
-        let ways = (*stream == 0).then(|| &mut self.links[send.to].ways);
+        let uncompared = match self.on_mesh {
+            true => Way::Upwards,
+            false => Way::Around,
+        };
+        let ways = (*stream == 0 && !self.on_mesh).then(|| &mut self.links[send.to].ways);
         let mut ways = ways.filter(|_| send.span.contiguous_ptr().is_some());
         if let (Some(ways), 0) = (&mut ways, *sent) {
             ways.begin();
@@ -256,7 +261,7 @@ impl State {
             if n == 0 {
                 break;
             }
-            let (way, timed) = ways.as_ref().map_or((Way::Around, false), |ways| {
+            let (way, timed) = ways.as_ref().map_or((uncompared, false), |ways| {
                 ways.of_chunk(*sent / step, long)
             });
             // A piece cut short by the ring's end says little.

@@ -14,6 +14,7 @@ use crate::job::Segment;
 use crate::job::layout::STREAMS;
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, ErrorClass, Status};
+use crate::sys::cpu;
 use crate::transport::shm::near::Nearness;
 use crate::transport::shm::spans::LongSpans;
 use crate::transport::shm::way::Ways;
@@ -134,6 +135,8 @@ pub(super) struct State {
     pub(super) streams: Vec<OwnStream>,
     /// The first stream's ring may become long: that was not tried yet.
     pub(super) may_grow: bool,
+    /// All cores sit around one cache (`sys::cpu::is_mesh`): there all streams are written by [`Way::Upwards`], and nothing is compared.
+    pub(super) on_mesh: bool,
     pub(super) spans: Spans,
     /// Ranks whose lanes to us are open, and the bitmap that told so.
     open: Vec<usize>,
@@ -220,6 +223,7 @@ impl State {
                 })
                 .collect(),
             may_grow: true,
+            on_mesh: cpu::is_mesh(),
             spans: Spans::Untried,
             open: Vec::new(),
             open_seen: vec![0; segment.ranks().div_ceil(64)],

@@ -11,8 +11,8 @@ pub(crate) enum Way {
     /// By ordinary stores. Near, in a ring so long that its lines have left both private caches before they are written again, this is
     /// three times faster; far it is ten times slower.
     Through,
-    /// By ordinary stores too, but read upwards, as what went around the cache is. For processors whose cores sit around one cache: nothing else is as fast
-    /// there (coll/README.md).
+    /// By ordinary stores too, into lines that were asked for some stores before, and read upwards, as what went around the cache is. For processors whose cores
+    /// sit around one cache: nothing else is as fast there, however long the ring is.
     Upwards,
 }
 
