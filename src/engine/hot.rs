@@ -5,6 +5,7 @@
 use super::remote::Soon;
 use super::requests::Plain;
 use super::sending::MIDDLE;
+use super::state::BATCH;
 use super::*;
 use crate::model::TypeCode;
 use crate::transport::shm::lane::FirstWord;
@@ -279,19 +280,29 @@ impl Engine {
         state.requests.take_status(request)
     }
 
-    /// As [`Engine::take_now`], after a look at the lane from which the message of a plain receive comes.
+    /// As [`Engine::take_now`], after a look at the lane from which the message of a plain receive comes, and a few flights of a message if it is not there: who has
+    /// just sent something itself would else stand at the general way's fence until that has left, and only then look again.
     pub(super) fn wait_for_lane(&self, request: RequestId) -> Result<Option<Status>> {
         let Some(mut state) = self.state.get_unlocked() else {
             return Ok(None);
         };
+        let state = &mut *state;
         let from = state.requests.plain(request).map(|plain| plain.world);
-        match from {
-            Some(world) if !state.finalized && !state.progress_is_due() => {
-                state.drain(world as usize)?;
-                Ok(state.requests.take_status(request))
-            }
-            _ => Ok(None),
+        let Some(world) = from.map(|world| world as usize) else {
+            return Ok(None);
+        };
+        if state.finalized || state.progress_is_due() {
+            return Ok(None);
         }
+        let (taken, published) = state.take_posted(world, BATCH);
+        if published {
+            // The sender may sleep because its lane was full.
+            state.notify(world);
+        }
+        if taken == 0 {
+            state.await_posted(world)?;
+        }
+        Ok(state.requests.take_status(request))
     }
 }
 
@@ -334,8 +345,28 @@ fn await_soon(rx: &LaneRx, waiter: &Waiter) -> Option<FirstWord> {
 }
 
 impl State {
+    /// Waits a moment for the next message of the lane, and takes it.
+    #[inline(never)]
+    fn await_posted(&mut self, from: usize) -> Result<()> {
+        let rx = &self.links[from].rx;
+        let is_there = rx.first().is_some()
+            || (!self.places.is_remote(from) && await_soon(rx, &self.waiter).is_some());
+        if !is_there {
+            return Ok(());
+        }
+        let (taken, published) = self.take_posted(from, BATCH);
+        if published {
+            self.notify(from);
+        }
+        if taken == 0 {
+            self.drain(from)?;
+        }
+        Ok(())
+    }
+
     /// Copies messages at the head of the lane, up to `limit`, to the plain receives that are the first ones posted for their source, as long
-    /// as they go there without any question. How many, and whether the sender can see it.
+    /// as they go there without any question. How many, and whether the sender can see it. Where no receive is posted there is no look at the next message: two ranks
+    /// that send to each other at once would each fetch the line that the other one is about to write, and send nothing before it has come.
     #[inline(always)]
     pub(super) fn take_posted(&mut self, from: usize, limit: usize) -> (usize, bool) {
         let (mut taken, mut published) = (0, false);
@@ -386,6 +417,9 @@ impl State {
             link.received += 1;
             published |= link.rx.consume(&arrival, (len as u64).max(EAGER_COST));
             taken += 1;
+            if posted.is_empty() {
+                break;
+            }
         }
         (taken, published)
     }

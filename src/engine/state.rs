@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Arrivals taken from one lane before the next one is looked at: fair, and long enough to keep a stream of small messages going.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// After so many calls in a row whose message or word was there at once, everything else gets its progress: a full look costs about as much
 /// as a few messages, so that this adds a few per cent.
