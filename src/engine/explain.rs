@@ -42,7 +42,10 @@ impl State {
                     )
                 }
                 Some(Distance::Far) if bytes >= MIDDLE => (
-                    "the lane's byte ring, around the cache",
+                    match self.on_mesh {
+                        true => "the lane's byte ring, through the cache",
+                        false => "the lane's byte ring, around the cache",
+                    },
                     EAGER_MAX,
                     format!("; the receiver's core is far, and it has at least {MIDDLE}"),
                 ),
