@@ -45,6 +45,13 @@ impl Bed {
     }
 }
 
+impl Bed {
+    /// Waits on the word alone, whatever comes to the sockets meanwhile.
+    pub(super) fn doze(&self, expected: u32, limit: Duration) {
+        futex::wait(&self.word, expected, Some(limit));
+    }
+}
+
 impl SleepWord for Bed {
     #[inline(always)]
     fn load(&self, order: Ordering) -> u32 {

@@ -145,15 +145,19 @@ impl<W: SleepWord> Rank<W> {
             self.message.load(Ordering::Acquire) >= count || self.abort.load(Ordering::Acquire) != 0
         };
         while !come() {
-            sleep::sleep(
-                &self.word,
-                &mut || come(),
-                Duration::ZERO,
-                |_| Duration::ZERO,
-                |_| (),
-            );
+            let wait = |ticket| {
+                self.word.wait(ticket, None);
+                true
+            };
+            sleep::sleep(&self.word, &mut || come(), wait, |_| ());
         }
         self.abort.load(Ordering::Acquire) == 0
+    }
+
+    /// A doze whose time is over at once.
+    fn doze(&self) {
+        let come = || self.message.load(Ordering::Acquire) > 0;
+        sleep::sleep(&self.word, &mut || come(), |_| false, |_| ());
     }
 
     fn send(&self) {
@@ -161,6 +165,29 @@ impl<W: SleepWord> Rank<W> {
         W::fence();
         sleep::wake(&self.word);
     }
+}
+
+/// A thread that dozes gives its ticket back, and with it wakes the other one, which sleeps on: neither misses what comes.
+#[test]
+fn loom_sleep_a_doze_takes_no_wake_from_a_sleeper() {
+    loom::model(|| {
+        let rank = Rank::new();
+        let others = [
+            thread::spawn({
+                let rank = rank.clone();
+                move || rank.send()
+            }),
+            thread::spawn({
+                let rank = rank.clone();
+                move || assert!(rank.receive(1))
+            }),
+        ];
+        rank.doze();
+        assert!(rank.receive(1));
+        for other in others {
+            other.join().unwrap();
+        }
+    });
 }
 
 #[test]

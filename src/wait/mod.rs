@@ -24,6 +24,7 @@ use home::Home;
 use policy::{Course, Policy, Step};
 use std::sync::Arc;
 use std::time::Instant;
+use word::SleepWord;
 
 /// The first sleep's limit: it closes the window that [`Waiter::wake`] leaves without a fence.
 const FIRST_SLEEP: Duration = Duration::from_millis(1);
@@ -156,11 +157,27 @@ impl Waiter {
         let left = until.map_or(most, |until| {
             until.saturating_duration_since(Instant::now())
         });
-        let next = |last: Duration| match self.nap {
-            None => most.min(left),
-            Some(_) => (last + last / NAP_GROWTH).min(most).min(left),
+        let mut limit = first.min(left);
+        let wait = |ticket| {
+            bed.wait(ticket, Some(limit));
+            limit = match self.nap {
+                None => most.min(left),
+                Some(_) => (limit + limit / NAP_GROWTH).min(most).min(left),
+            };
+            true
         };
-        sleep::sleep(bed, look, first.min(left), next, |awake| self.count(awake));
+        sleep::sleep(bed, look, wait, |awake| self.count(awake));
+    }
+
+    /// Sleeps for so long, and lets news of sockets gather meanwhile.
+    #[cold]
+    fn doze(&self, long: Duration, look: &mut impl FnMut() -> bool) {
+        let bed = &self.beds[self.rank];
+        let wait = |ticket| {
+            bed.doze(ticket, long);
+            false
+        };
+        sleep::sleep(bed, look, wait, |awake| self.count(awake));
     }
 }
 
@@ -220,6 +237,13 @@ impl Spell<'_> {
                     }
                 }
                 std::thread::yield_now();
+            }
+            Step::Doze(long) => {
+                let left = self
+                    .until
+                    .map(|until| until.saturating_duration_since(Instant::now()));
+                self.waiter
+                    .doze(left.map_or(long, |left| left.min(long)), &mut look);
             }
             Step::Sleep => {
                 self.waiter.sleep(self.until, &mut look);

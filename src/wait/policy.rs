@@ -22,8 +22,9 @@ const PREEMPTED: Duration = Duration::from_micros(50);
 /// Yields in a row before sleeping. A hop by yield is 1.24 µs here against 2.1 by futex (Y0), so that yielding is worth it while it is
 /// likely that one of the few next hops brings the news.
 const YIELDS: u32 = 16;
-/// Between two long waits that sleep at once: README.md says what some kernels make of more than 10,000 sleeps a second on every core.
-const BETWEEN_SLEEPS: Duration = Duration::from_micros(150);
+/// Between two long waits that sleep until something comes: what comes meanwhile is worth one wake together, and README.md says what some kernels make
+/// of more than 10,000 sleeps a second on every core.
+const BETWEEN_SLEEPS: Duration = Duration::from_micros(200);
 
 /// What the user asked for (`TERCIO_WAIT`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub(super) struct Policy {
     /// Nanoseconds that a wait may spin.
     budget: AtomicU32,
     since: Instant,
-    /// Nanoseconds from `since` to the last sleep that a wait began with.
+    /// Nanoseconds from `since` to the last long wait's sleep, or the end of its doze.
     slept: AtomicU64,
 }
 
@@ -69,15 +70,20 @@ impl Policy {
         }
     }
 
-    /// Whether a wait may begin with a sleep, now that it asks: not if one just did.
-    fn may_sleep_at_once(&self) -> bool {
+    /// What a long wait does now: it sleeps, unless one just did; then it dozes first, until it may.
+    fn long_wait(&self, dozed: bool) -> Step {
         let now = self.since.elapsed().as_nanos() as u64;
-        let last = self.slept.load(Relaxed);
-        let may = last == 0 || now.saturating_sub(last) >= BETWEEN_SLEEPS.as_nanos() as u64;
-        if may {
-            self.slept.store(now.max(1), Relaxed);
+        let due = match self.slept.load(Relaxed) {
+            0 => 0,
+            last => last.saturating_add(BETWEEN_SLEEPS.as_nanos() as u64),
+        };
+        let dozes = !dozed && now < due;
+        self.slept
+            .store(if dozes { due } else { now.max(1) }, Relaxed);
+        match dozes {
+            true => Step::Doze(Duration::from_nanos(due - now)),
+            false => Step::Sleep,
         }
-        may
     }
 
     #[inline]
@@ -110,6 +116,8 @@ pub(super) enum Step {
     Look,
     /// Let others run on this core; `look` at what is not polled each time before.
     Yield { look: bool },
+    /// Sleep for so long, unless woken by a rank.
+    Doze(Duration),
     /// Sleep until woken.
     Sleep,
 }
@@ -120,6 +128,7 @@ pub(super) struct Course {
     /// The number of polls up to which there is nothing to decide.
     undisturbed: u32,
     yields: u32,
+    dozed: bool,
     /// When spinning began and when the clock was last looked at.
     clock: Option<(Instant, Instant)>,
 }
@@ -131,6 +140,7 @@ impl Course {
             polls: 0,
             undisturbed: UNCOUNTED,
             yields: 0,
+            dozed: false,
             clock: None,
         }
     }
@@ -155,8 +165,10 @@ impl Course {
         long: bool,
         crowded: impl FnOnce() -> bool,
     ) -> Step {
-        if long && self.yields == 0 && policy.mode != WaitMode::Spin && policy.may_sleep_at_once() {
-            return Step::Sleep;
+        if long && policy.mode != WaitMode::Spin {
+            let step = policy.long_wait(self.dozed);
+            self.dozed = matches!(step, Step::Doze(_));
+            return step;
         }
         if self.clock.is_some() && self.yields == 0 && self.polls < FRESH + BETWEEN_LOOKS {
             return Step::Poll;
@@ -165,7 +177,7 @@ impl Course {
             || match policy.mode {
                 WaitMode::Spin => false,
                 WaitMode::Yield => true,
-                WaitMode::Auto => long || crowded(),
+                WaitMode::Auto => crowded(),
             };
         if yielding {
             self.yields += 1;
@@ -255,17 +267,19 @@ mod tests {
             let step = course.step(&policy, true, || false);
             assert_eq!(step == Step::Sleep, mode != WaitMode::Spin, "{mode:?}");
         }
-        // One that comes right after it yields first.
+        // One that comes right after it dozes first, and once; the next one until so much later.
         let policy = Policy::new(WaitMode::Auto);
-        policy.slept.store(u64::MAX, Relaxed);
+        assert_eq!(policy.long_wait(false), Step::Sleep);
+        let first = policy.slept.load(Relaxed);
         let mut course = Course::new();
         while course.is_undisturbed() {}
-        for _ in 0..YIELDS {
-            assert!(matches!(
-                course.step(&policy, true, || false),
-                Step::Yield { .. }
-            ));
-        }
+        let step = course.step(&policy, true, || false);
+        assert!(
+            matches!(step, Step::Doze(long) if long <= BETWEEN_SLEEPS),
+            "{step:?}"
+        );
+        let end = policy.slept.load(Relaxed);
+        assert_eq!(end - first, BETWEEN_SLEEPS.as_nanos() as u64);
         assert_eq!(course.step(&policy, true, || false), Step::Sleep);
     }
 

@@ -4,15 +4,13 @@
 //! the bit, *wake* clears it by adding 1 (which is the next epoch) and wakes all, and *retract* is a wake of oneself.
 use super::word::SleepWord;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
-use core::time::Duration;
 
-/// Sleeps until somebody wakes the word's rank or `look` sees news. The first sleep lasts at most `first`, each further one what `next` makes
-/// of the one before, with a look after each. `count` is told when this call turns the word: `false` to asleep, `true` to awake.
+/// Sleeps until somebody wakes the word's rank or `look` sees news. `wait` waits on the ticket, as long as it likes, and says whether to sleep on;
+/// there is a look before each. `count` is told when this call turns the word: `false` to asleep, `true` to awake.
 pub(super) fn sleep<W: SleepWord>(
     word: &W,
     look: &mut impl FnMut() -> bool,
-    first: Duration,
-    next: impl Fn(Duration) -> Duration,
+    mut wait: impl FnMut(u32) -> bool,
     count: impl Fn(bool),
 ) {
     let (ticket, turned) = announce(word);
@@ -21,14 +19,15 @@ pub(super) fn sleep<W: SleepWord>(
     }
     // SeqCst: pairs with the fence before `wake`. Either the waker's load comes after our announcement, or our look after its store.
     W::fence();
-    let mut limit = first;
     while !look() {
-        word.wait(ticket, Some(limit));
+        let sleeps_on = wait(ticket);
         // Acquire: pairs with the Release of the wake, so that the caller's next poll sees what came before it.
         if word.load(core::sync::atomic::Ordering::Acquire) != ticket {
             return;
         }
-        limit = next(limit);
+        if !sleeps_on {
+            break;
+        }
     }
     // Other threads of the rank may sleep on the same ticket, so taking the bit back without waking them would lose their wake-ups.
     if wake_seen(word, ticket) {

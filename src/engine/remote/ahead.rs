@@ -125,11 +125,8 @@ impl State {
         self.push_frame(from, &plain(Kind::Grant, head_for(send, id.number())));
         if let Some(receive) = self.requests.receive(id) {
             receive.phase = RecvPhase::Coming { got: 0 };
-            let here = claimed.bytes.len().min(receive.span.len());
-            if receive.refused.is_none() {
-                receive.span.fill_at(0, &claimed.bytes[..here]);
-            }
         }
+        self.put_first(id, &claimed.bytes);
         self.end_part(id, claimed.bytes.len());
         if let Some(net) = &mut self.net {
             net.spares.give(claimed.bytes);

@@ -41,12 +41,10 @@ pub(super) enum Incoming {
 
 /// An unmatched message, on its way or there.
 pub(super) struct Coming {
-    envelope: Envelope,
-    from: usize,
+    /// What is here of it.
     bytes: Vec<u8>,
-    got: usize,
-    /// The receive that was matched with it meanwhile.
-    claimed: Option<RequestId>,
+    /// How long it is.
+    len: usize,
 }
 
 /// Takes frames of one peer.
@@ -149,7 +147,7 @@ impl State {
         for _ in 0..READS {
             // Something is complete, and whoever waits for it may ask for what comes next: its payload stays in the kernel until the next look, so that
             // it need not be kept and copied if a receive is posted until then.
-            if self.requests.completed != completed && self.is_unasked(peer) {
+            if self.requests.completed != completed && self.is_unasked(peer, &line) {
                 break;
             }
             let mut taker = Taker {
@@ -201,9 +199,16 @@ impl State {
     }
 
     /// Whether a long payload is under way from `peer`, behind a long path, for which no receive is posted.
-    fn is_unasked(&self, peer: usize) -> bool {
+    fn is_unasked(&self, peer: usize, line: &Line) -> bool {
         let remote = self.links[peer].remote.as_ref();
-        remote.is_some_and(|remote| remote.far && matches!(remote.incoming, Incoming::Kept { .. }))
+        remote.is_some_and(|remote| {
+            remote.far
+                && match remote.incoming {
+                    Incoming::Kept { .. } => true,
+                    Incoming::Whole { .. } => line.is_amid_long(),
+                    _ => false,
+                }
+        })
     }
 
     pub(super) fn take_frame(&mut self, from: usize, frame: &Frame, body: &[u8]) -> Result<()> {
@@ -349,20 +354,23 @@ impl State {
         self.take_credit(from, envelope.bytes.max(EAGER_COST))?;
         let queues = self.contexts.of(envelope.context);
         let Some(posted) = queues.match_posted(envelope.source as usize, envelope.tag) else {
-            let coming = Coming {
-                envelope,
-                from,
-                bytes: vec![0; frame.len],
-                got: 0,
-                claimed: None,
-            };
-            let number = self.keep_coming(coming);
+            let number = self.keep_coming(frame.len);
             self.hold(envelope, from, Payload::Coming(number));
             return Ok(Incoming::Whole { number });
         };
         self.add_remote_matched(from, envelope.bytes.max(EAGER_COST));
+        self.begin_message(posted.request, envelope, from);
+        Ok(Incoming::Message {
+            id: posted.request,
+            at: 0,
+            end: frame.len,
+        })
+    }
+
+    /// A receive has been matched with an eager message that is under way.
+    fn begin_message(&mut self, id: RequestId, envelope: Envelope, from: usize) {
         let (me, segment) = (self.rank, self.segment.clone());
-        if let Some(receive) = self.requests.receive(posted.request) {
+        if let Some(receive) = self.requests.receive(id) {
             let checked = self_checked(
                 me,
                 &segment,
@@ -375,11 +383,6 @@ impl State {
             receive.phase = RecvPhase::Coming { got: 0 };
             receive.refused = checked.err().map(|error| error.at(receive.site));
         }
-        Ok(Incoming::Message {
-            id: posted.request,
-            at: 0,
-            end: frame.len,
-        })
     }
 
     /// A part of a payload that was granted.
@@ -412,15 +415,20 @@ impl State {
         })
     }
 
-    fn keep_coming(&mut self, coming: Coming) -> usize {
+    /// Makes room for a message of `len` bytes that no receive has asked for.
+    fn keep_coming(&mut self, len: usize) -> usize {
         let Some(net) = &mut self.net else { return 0 };
+        let coming = Some(Coming {
+            bytes: net.spares.take(len),
+            len,
+        });
         match net.coming.iter().position(Option::is_none) {
             Some(free) => {
-                net.coming[free] = Some(coming);
+                net.coming[free] = coming;
                 free
             }
             None => {
-                net.coming.push(Some(coming));
+                net.coming.push(coming);
                 net.coming.len() - 1
             }
         }
@@ -471,8 +479,9 @@ impl State {
             }
             Incoming::Whole { number } => {
                 let coming = self.net.as_mut()?.coming.get_mut(number)?.as_mut()?;
-                let rest = &mut coming.bytes[coming.got..];
-                Some((rest.as_mut_ptr(), left.min(rest.len())))
+                let rest = coming.len - coming.bytes.len();
+                let room = coming.bytes.spare_capacity_mut();
+                Some((room.as_mut_ptr().cast(), left.min(rest).min(room.len())))
             }
             Incoming::Kept { send, left: rest } => {
                 let kept = self.remote(from)?.offers.kept(send)?;
@@ -526,15 +535,11 @@ impl State {
                 let Some(Some(coming)) = net.coming.get_mut(number) else {
                     return Ok(());
                 };
-                coming.got += n;
-                let over = coming.got == coming.bytes.len();
-                let claimed = coming.claimed;
-                if over {
+                // SAFETY: the bytes behind the last one were put there: `place_of_body` gave room for them, and nothing else was done to it since.
+                unsafe { coming.bytes.set_len(coming.bytes.len() + n) };
+                if coming.bytes.len() == coming.len {
                     if let Some(remote) = self.remote(from) {
                         remote.incoming = Incoming::Nothing;
-                    }
-                    if let Some(id) = claimed {
-                        self.hand_over(number, id);
                     }
                 }
             }
@@ -572,7 +577,7 @@ impl State {
         }
     }
 
-    /// A receive has been matched with a message that is kept, or on its way.
+    /// A receive has been matched with a message that is kept, or on its way: it gets what is here, and the rest goes straight to it.
     pub(in super::super) fn claim_coming(
         &mut self,
         id: RequestId,
@@ -583,26 +588,32 @@ impl State {
         let coming = self
             .net
             .as_mut()
-            .and_then(|net| net.coming.get_mut(number)?.as_mut());
-        let Some(coming) = coming else { return };
-        if coming.got == coming.bytes.len() {
-            return self.hand_over(number, id);
+            .and_then(|net| net.coming.get_mut(number)?.take());
+        let Some(Coming { bytes, len }) = coming else {
+            return;
+        };
+        if bytes.len() == len {
+            self.deliver_packed(id, envelope, from, &bytes);
+        } else {
+            self.begin_message(id, envelope, from);
+            if let Some(remote) = self.remote(from) {
+                let (at, end) = (bytes.len(), len);
+                remote.incoming = Incoming::Message { id, at, end };
+            }
+            self.put_first(id, &bytes);
         }
-        coming.claimed = Some(id);
-        if let Some(receive) = self.requests.receive(id) {
-            receive.phase = RecvPhase::Coming { got: 0 };
-            receive.message = Some((envelope, from));
+        if let Some(net) = &mut self.net {
+            net.spares.give(bytes);
         }
     }
 
-    /// Gives a message that is all there to its receive.
-    fn hand_over(&mut self, number: usize, id: RequestId) {
-        let coming = self
-            .net
-            .as_mut()
-            .and_then(|net| net.coming.get_mut(number)?.take());
-        if let Some(coming) = coming {
-            self.deliver_packed(id, coming.envelope, coming.from, &coming.bytes);
+    /// Gives a receive the first bytes of its message, as many as it has room for.
+    pub(super) fn put_first(&mut self, id: RequestId, bytes: &[u8]) {
+        if let Some(receive) = self.requests.receive(id) {
+            let here = bytes.len().min(receive.span.len());
+            if receive.refused.is_none() {
+                receive.span.fill_at(0, &bytes[..here]);
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
 pub(super) const NEWS: u64 = 64 * 1024;
 /// Payloads up to this are copied, and their sends are over at once; longer ones are worth the care of leaving them where they are.
 const COPIED: usize = 8 * 1024;
+/// Messages up to this go whole behind a long path. Longer ones go ahead of their grant, in parts, which is a twentieth faster at 128 and 256 KiB behind 1 ms.
+const EAGER_FAR: usize = 64 * 1024;
 /// Packed bytes of a payload with gaps that are put into the outbox at a time.
 const PACKED: usize = 256 * 1024;
 /// The outbox gets the next part of long payloads when less than this is in it.
@@ -110,7 +112,8 @@ impl State {
         let link = &self.links[to];
         let after = link.charged + (bytes as u64).max(EAGER_COST);
         let allowed = link.remote.as_ref().map_or(0, |remote| remote.allowed);
-        bytes <= EAGER_MAX && after <= allowed
+        let far = link.remote.as_ref().is_some_and(|remote| remote.far);
+        bytes <= if far { EAGER_FAR } else { EAGER_MAX } && after <= allowed
     }
 
     /// An eager message whose payload is copied.

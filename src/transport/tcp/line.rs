@@ -344,6 +344,11 @@ impl Line {
         !outbox.is_empty() || self.sealed.as_ref().is_some_and(|s| s.gone < s.going.len())
     }
 
+    /// Whether much of a frame's body is still to come.
+    pub(crate) fn is_amid_long(&self) -> bool {
+        self.inbox.body_left() >= LONG
+    }
+
     /// Microseconds of the path's shortest round trip; `None` where the kernel does not tell.
     pub(crate) fn round_trip(&self) -> Option<u32> {
         net::round_trip(self.socket.as_fd())

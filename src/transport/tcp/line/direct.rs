@@ -9,8 +9,10 @@ use std::os::fd::AsFd;
 
 /// Payloads up to this are put behind their head, so that the call takes one slice: a second one costs what copying so much does.
 const TOGETHER: usize = 8 * 1024;
-/// The part of a long body behind a long path that is worth a wake: a packet there may be 64 KiB, and each wake takes the core of whatever brings the next one.
-const GOOD_PART: usize = 256 * 1024;
+/// The part of a long body behind a long path that is worth a wake, or else the rest of it: a packet there may be 64 KiB, and each wake takes the core of whatever brings the next one.
+const GOOD_PART: usize = 512 * 1024;
+/// Less than this is told of at once. It is more than `READ_AHEAD`.
+const LEAST_PART: usize = 256 * 1024;
 
 impl Line {
     /// Whether the next bytes begin a frame, and are read as they are.
@@ -25,16 +27,17 @@ impl Line {
 
     /// To be called when reading ends for now. Behind a path that is `far` the set tells of a long body whenever a good part of it has come, and not of each packet.
     pub(crate) fn rest(&mut self, far: bool) {
-        if far && self.sealed.is_none() && self.inbox.body_left() >= GOOD_PART {
-            self.tell_from(GOOD_PART);
-        } else if self.told_from == GOOD_PART {
+        let part = self.inbox.body_left().min(GOOD_PART);
+        if far && self.sealed.is_none() && part >= LEAST_PART {
+            self.tell_from(part);
+        } else if self.rests() {
             self.tell_from(1);
         }
     }
 
     /// Whether the set is silent about a part of a body that is less than a good one.
     pub(crate) fn rests(&self) -> bool {
-        self.told_from == GOOD_PART
+        self.told_from >= LEAST_PART
     }
 
     fn tell_from(&mut self, bytes: usize) {
