@@ -176,6 +176,29 @@ impl Engine {
         state.send_soon(world, envelope, span, mode, site)
     }
 
+    /// Sends a message as the blocking send before it went through the site's MPI, if it is like that one: this is the way of most, and as short as can be. A
+    /// request if it is not over; `None`: it is not like that one, or something stands in its way.
+    #[inline(always)]
+    pub(super) fn send_again(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Option<Option<RequestId>> {
+        let Peer::Rank(rank) = to else { return None };
+        let &world = comm.members().get(rank)?;
+        let mut state = self.state.get_unlocked()?;
+        let note = |site_id| note_call(&self.last_call, Call::Send as u32, site_id);
+        let part = state.send_again((comm, world), tag, span, mode, site, note)?;
+        Some(part.map(|part| {
+            let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
+            state.leaves(world, envelope, span.clone(), mode, site, part)
+        }))
+    }
+
     /// As [`Engine::send_now`], which has been tried, to a rank that is reached through a socket.
     #[inline(always)]
     pub(super) fn send_through_socket(
@@ -211,22 +234,53 @@ impl Engine {
         span: &RecvSpan,
         site: Site,
     ) -> Option<Result<Soon>> {
-        let due = |state: &mut State| {
-            (state.mpi.is_none() && state.net.is_none()) || state.progress_was_due()
+        let mut due = false;
+        let not_now = |state: &mut State| {
+            due = state.progress_was_due();
+            state.mpi.is_none() && (state.net.is_none() || due)
         };
-        let (mut state, world, _) = self.next_from(comm, from, tag, span, site, due)?;
+        let (mut state, world, _) = self.next_from(comm, from, tag, span, site, not_now)?;
         if !state.places.is_remote(world) {
             return None;
         }
         if state.mpi.is_some() {
-            return state
-                .receive_soon(world, (comm, from, tag), span, site)
-                .map(Ok);
+            let soon = state.receive_soon(world, (comm, from, tag), span, site, due)?;
+            return Some(soon.map_err(|e| e.at(site)));
         }
         let Peer::Rank(rank) = from else { return None };
         let ptr = span.contiguous_ptr()?;
         let soon = state.receive_directly(plain(ptr, (rank, world), comm, tag, span, site))?;
         Some(soon.map_err(|e| e.at(site)))
+    }
+
+    /// As [`Engine::receive_from_afar`], through the site's MPI, of a message like one before: this is the way of most, and as short as can be. `Some(None)`: it
+    /// was waited for in vain.
+    #[inline(always)]
+    pub(super) fn receive_again(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Option<Option<Soon>> {
+        let Peer::Rank(rank) = from else { return None };
+        let &world = comm.members().get(rank)?;
+        if span.has_bools() {
+            return None;
+        }
+        let mut state = self.state.get_unlocked()?;
+        state.mpi.as_ref()?;
+        if state.finalized
+            || state.progress_was_due()
+            || !state.contexts.of(comm.context()).is_quiet(rank)
+        {
+            return None;
+        }
+        state.receive_again(world, (comm, from, tag), span, site, |state| {
+            let site_id = state.sites.id(&self.segment, self.rank, site);
+            note_call(&self.last_call, Call::Receive as u32, site_id);
+        })
     }
 
     /// Posts a receive of plain items from one rank, where nothing that it could take is held.

@@ -16,10 +16,31 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
+        if self.has_no_lanes {
+            return self.send_afar(comm, to, tag, span, mode, site);
+        }
         if self.send_now(comm, to, tag, span, mode, site, (SMALL, false)) {
             return Ok(());
         }
         self.send_generally(comm, to, tag, span, mode, site)
+    }
+
+    /// As [`Engine::send`] where all other ranks are reached through the site's MPI.
+    #[inline(never)]
+    fn send_afar(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<()> {
+        match self.send_again(comm, to, tag, span, mode, site) {
+            Some(None) => Ok(()),
+            Some(Some(leaving)) => self.finish_request(leaving, None, site).map(drop),
+            None => self.send_generally(comm, to, tag, span, mode, site),
+        }
     }
 
     #[inline(never)]
@@ -32,7 +53,7 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
-        // A shorter one would meet what it has met.
+        // A shorter one would meet what it has met, or has no lane to go by.
         if span.len() > SMALL && self.send_now(comm, to, tag, span, mode, site, (MIDDLE - 1, false))
         {
             return Ok(());
@@ -146,8 +167,26 @@ impl Engine {
         self.receive_generally(comm, from, tag, span.clone(), site)
     }
 
+    /// As [`Engine::receive`], after [`Engine::receive_now`]. On its own, so that the way of most messages through the site's MPI is short.
     #[inline(never)]
     fn receive_generally(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
+        match self.receive_again(comm, from, tag, &span, site) {
+            Some(Some(Soon::Here(came))) => Ok(came.status()),
+            Some(Some(Soon::Comes(request))) => self.finish_request(request, None, site),
+            Some(None) => self.receive_in_any_way(comm, from, tag, span, site),
+            None => self.receive_otherwise(comm, from, tag, span, site),
+        }
+    }
+
+    #[inline(never)]
+    fn receive_otherwise(
         &self,
         comm: &Comm,
         from: Peer,

@@ -174,6 +174,8 @@ pub(crate) struct Engine {
     level: ThreadLevel,
     costs: Costs,
     last_call: Word<AtomicU64>,
+    /// Whether the site's MPI has every message to another rank.
+    has_no_lanes: bool,
     waiter: Arc<Waiter>,
     turn: Turn,
     state: Guarded<State>,
@@ -223,6 +225,8 @@ impl Engine {
         if let Some(mpi) = mpi {
             state.join_mpi(mpi);
         }
+        let mut others = (0..places.ranks()).filter(|&other| other != rank);
+        let has_no_lanes = state.mpi.is_some() && others.all(|other| places.is_remote(other));
         let control = segment.control();
         control.set_state(local, RankState::Active);
         let last_call = Word::at64(&segment, control.last_call_word(local));
@@ -234,6 +238,7 @@ impl Engine {
             level: settings.level,
             costs: settings.costs,
             last_call,
+            has_no_lanes,
             waiter,
             turn: Turn::default(),
             state: Guarded::new(state, locked),

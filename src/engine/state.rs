@@ -310,6 +310,22 @@ impl State {
 
     /// Makes progress on everything. Tells whether anything happened.
     pub(super) fn progress(&mut self) -> Result<bool> {
+        let mut any = self.progress_lanes()?;
+        if self.net.is_some() {
+            any |= self.progress_net()?;
+        }
+        if self.mpi.is_some() {
+            any |= self.progress_mpi()?;
+        }
+        if !self.runs.is_empty() {
+            any |= self.advance_runs()?;
+        }
+        Ok(any)
+    }
+
+    /// As [`State::progress`], on what comes and goes through the memory of this host.
+    #[inline(always)]
+    pub(super) fn progress_lanes(&mut self) -> Result<bool> {
         self.find_open_lanes();
         let mut any = false;
         for at in 0..self.open.len() {
@@ -323,15 +339,6 @@ impl State {
         }
         if !self.receiving.is_empty() {
             any |= self.pump_receives()?;
-        }
-        if self.net.is_some() {
-            any |= self.progress_net()?;
-        }
-        if self.mpi.is_some() {
-            any |= self.progress_mpi()?;
-        }
-        if !self.runs.is_empty() {
-            any |= self.advance_runs()?;
         }
         Ok(any)
     }

@@ -1,5 +1,6 @@
 //! Credit: what senders that are reached through sockets may send of whole messages, and of payloads ahead of their grant. transport/tcp/README.md has the rules.
 use super::super::RequestId;
+use super::super::protocol::EAGER_COST;
 use super::super::requests::{Senders, State as Request};
 use super::super::state::{State, corrupt};
 use super::{fabric, plain};
@@ -32,18 +33,23 @@ impl State {
         }
     }
 
-    /// As [`State::add_remote_matched`], of what came through MPI: it stands between a message and its receiver.
+    /// Counts a message that came through MPI and has been matched. Nobody is told: that stands between a message and its receiver.
     #[inline(always)]
-    pub(super) fn add_mpi_matched(&mut self, from: usize, bytes: u64) {
-        let (Some(remote), Some(mpi)) = (
-            self.links
-                .get_mut(from)
-                .and_then(|link| link.remote.as_mut()),
-            &self.mpi,
-        ) else {
+    pub(super) fn count_mpi_matched(&mut self, from: usize, len: usize) {
+        let link = self.links.get_mut(from);
+        if let Some(remote) = link.and_then(|link| link.remote.as_mut()) {
+            remote.given.matched((len as u64).max(EAGER_COST));
+        }
+    }
+
+    /// Tells `from` what it may send through MPI, and how many of its messages were taken, if it is time.
+    #[inline(always)]
+    pub(super) fn tell_through_mpi(&mut self, from: usize) {
+        let link = self.links.get(from);
+        let (Some(remote), Some(mpi)) = (link.and_then(|link| link.remote.as_ref()), &self.mpi)
+        else {
             return;
         };
-        remote.given.matched(bytes);
         if remote.given.is_due(Some(fabric::CREDIT / 4)) || mpi.is_to_tell(from) {
             self.give_credit(from);
         }

@@ -12,7 +12,7 @@ use crate::job::RankState;
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
 use crate::transport::mpi::{
-    AHEAD, EAGER, Fabric, HELD, NUMBERS, Number, Numbers, PART, Part, Straight,
+    AHEAD, Again, EAGER, Fabric, HELD, NUMBERS, Number, Numbers, PART, Part, Straight,
 };
 use crate::transport::shm::{CONTROL, SMALL, SlotHead};
 use crate::transport::tcp::credit::Given;
@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Eager bytes that may lie unmatched at a receiver for each sender.
-pub(super) const CREDIT: u64 = 1024 * 1024;
+pub(super) const CREDIT: u64 = 4 * 1024 * 1024;
 /// Frames that are handled before anything else is looked at.
 const BATCH: usize = 32;
 /// Looks for a short message before a receive takes the general way; each is a call of MPI.
@@ -57,9 +57,50 @@ struct Going {
     parts: VecDeque<Part>,
 }
 
+/// All that makes a message's head, the site by its address, and the rank it goes to.
+#[derive(Clone, Copy)]
+struct Like {
+    to: usize,
+    code: u64,
+    site: usize,
+    context: u32,
+    source: u32,
+    tag: i32,
+    mode: SendMode,
+}
+
+impl Like {
+    #[inline(always)]
+    fn of(comm: &Comm, to: usize, tag: i32, span: &SendSpan, mode: SendMode, site: Site) -> Like {
+        Like {
+            to,
+            code: span.code().0,
+            site: core::ptr::from_ref(site).addr(),
+            context: comm.context(),
+            source: comm.rank() as u32,
+            tag,
+            mode,
+        }
+    }
+
+    /// All fields are looked at: that costs less than to guess whether the next one needs to be.
+    #[inline(always)]
+    fn is(&self, other: &Like) -> bool {
+        (self.to == other.to)
+            & (self.code == other.code)
+            & (self.site == other.site)
+            & (self.context == other.context)
+            & (self.source == other.source)
+            & (self.tag == other.tag)
+            & (self.mode == other.mode)
+    }
+}
+
 /// What a rank has under way through the system's MPI.
 pub(crate) struct Mpi {
     pub(super) fabric: Fabric,
+    /// The blocking send before, and its site's id: its like is sent without a search for its head.
+    last: Option<(Like, u32, Again)>,
     coming: Vec<Coming>,
     /// Numbers that senders are granted, and those that this rank's payloads follow by.
     grants: Numbers,
@@ -77,6 +118,7 @@ impl Mpi {
         let fabric = Fabric::over(mpi, !all_near);
         Mpi {
             fabric,
+            last: None,
             coming: Vec::new(),
             grants: Numbers::default(),
             follows: Numbers::default(),
@@ -158,6 +200,15 @@ fn looks(bytes: usize) -> u32 {
     STRAIGHT + (bytes / 64) as u32
 }
 
+/// Whether a message with this head and of so many bytes is what a receive wants, and has room there.
+#[inline(always)]
+fn fits(head: &SlotHead, len: usize, comm: &Comm, tag: Option<i32>, span: &RecvSpan) -> bool {
+    head.context == comm.context()
+        && tag.is_none_or(|tag| tag == head.tag)
+        && len <= span.len()
+        && TypeCode(head.code).goes_with(span.code())
+}
+
 /// What became of a receive of the next message.
 pub(in super::super) enum Soon {
     Here(Came),
@@ -187,6 +238,41 @@ impl State {
         self.mpi = Some(mpi);
     }
 
+    /// Sends a message as the blocking send before it, if it is like that one and nothing stands in its way. `note` is told the site's id before it goes. What
+    /// is left to do, if it has not left, is to be done by [`State::leaves`].
+    #[inline(always)]
+    pub(in super::super) fn send_again(
+        &mut self,
+        (comm, world): (&Comm, usize),
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+        note: impl FnOnce(u32),
+    ) -> Option<Option<Part>> {
+        let (mpi, payload) = (self.mpi.as_deref_mut()?, span.contiguous_ptr()?);
+        let (like, site_id, again) = mpi.last.as_ref()?;
+        if !like.is(&Like::of(comm, world, tag, span, mode, site)) {
+            return None;
+        }
+        let (len, link) = (span.len(), self.links.get_mut(world)?);
+        let cost = (len as u64).max(EAGER_COST);
+        let allowed = link.remote.as_ref()?.allowed;
+        if len > mpi.fabric.longest(world) || link.charged + cost > allowed {
+            return None;
+        }
+        note(*site_id);
+        let waiter = &self.waiter;
+        let most = || looks(len).min(waiter.first_polls());
+        // SAFETY: the payload is lent until the send is over; it is over when the part has left.
+        let part = unsafe { mpi.fabric.send_again(world, *again, payload, len, most) }?;
+        link.charged += cost;
+        if mpi.fabric.is_far_ahead(world) || link.charged + CREDIT / 2 > allowed {
+            self.hear_credit();
+        }
+        Some(part)
+    }
+
     /// Whether so short a message to another rank may go by [`State::send_soon`].
     #[inline(always)]
     pub(in super::super) fn sends_soon(&self, to: usize, len: usize) -> bool {
@@ -212,12 +298,25 @@ impl State {
         if link.charged + cost > allowed {
             return None;
         }
-        let most = looks(span.len()).min(self.waiter.first_polls());
+        let waiter = &self.waiter;
         // SAFETY: the payload is lent until the send is over; it is over when the part has left.
         let part = unsafe {
             let head = head_of(&envelope);
+            let most = || looks(span.len()).min(waiter.first_polls());
             mpi.fabric.send_known(to, &head, payload, span.len(), most)
         }?;
+        mpi.last = mpi.fabric.again(to).map(|again| {
+            let like = Like {
+                to,
+                code: envelope.code.0,
+                site: core::ptr::from_ref(site).addr(),
+                context: envelope.context,
+                source: envelope.source,
+                tag: envelope.tag,
+                mode,
+            };
+            (like, envelope.site, again)
+        });
         link.charged += cost;
         if mpi.fabric.is_far_ahead(to) || link.charged + CREDIT / 2 > allowed {
             self.hear_credit();
@@ -317,7 +416,7 @@ impl State {
 
     /// A short message has been sent, and MPI has not let go of its payload.
     #[cold]
-    fn leaves(
+    pub(in super::super) fn leaves(
         &mut self,
         to: usize,
         envelope: Envelope,
@@ -528,7 +627,8 @@ impl State {
     }
 
     /// Receives the next message that comes through MPI, if it is there or comes soon, is the one that is wanted, and is short. The caller has seen that nothing
-    /// else could match it. Where something else comes, that stays for the next progress.
+    /// else could match it. Where something else comes, that stays for the next progress. `due`: everything else is to get its progress now, which it gets here
+    /// if that is soon done.
     #[inline(always)]
     pub(in super::super) fn receive_soon(
         &mut self,
@@ -536,40 +636,78 @@ impl State {
         (comm, from, tag): (&Comm, Peer, Option<i32>),
         span: &RecvSpan,
         site: Site,
-    ) -> Option<Soon> {
-        let mpi = self.mpi.as_mut()?;
-        let polls = self.waiter.first_polls();
-        mpi.fabric.awaits(world);
-        let context = comm.context();
-        let fits = |head: &SlotHead, len: usize| {
-            head.context == context
-                && tag.is_none_or(|tag| tag == head.tag)
-                && len <= span.len()
-                && TypeCode(head.code).goes_with(span.code())
-        };
-        if !mpi.fabric.goes_straight() {
-            let (sender, head, body) = mpi.fabric.first_short(polls.min(SOON))?;
-            let len = body.len();
-            if sender != world || !fits(head, len) {
-                return None;
+        due: bool,
+    ) -> Option<Result<Soon>> {
+        let straight = self.mpi.as_mut()?.fabric.goes_straight();
+        if due {
+            match self.progress_beside(straight) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
             }
-            let came = Came::of(head, len);
-            span.fill_at(0, body);
-            mpi.fabric.pass();
-            self.add_mpi_matched(world, (len as u64).max(EAGER_COST));
-            return Some(Soon::Here(came));
         }
-        let room = span.contiguous_ptr()?;
-        let (expected, head, len) = mpi.fabric.expected(world, fits)?;
+        if straight {
+            let soon = self.receive_straight(world, (comm, from, tag), span, site, due, |_| {})?;
+            return soon.map(Ok);
+        }
+        let mpi = self.mpi.as_mut()?;
+        mpi.fabric.awaits(world);
+        let polls = self.waiter.first_polls();
+        let (sender, head, body) = mpi.fabric.first_short(polls.min(SOON))?;
+        let len = body.len();
+        if sender != world || !fits(head, len, comm, tag, span) {
+            return None;
+        }
+        let came = Came::of(head, len);
+        span.fill_at(0, body);
+        mpi.fabric.pass();
+        self.count_mpi_matched(world, len);
+        self.tell_through_mpi(world);
+        Some(Ok(Soon::Here(came)))
+    }
+
+    /// As [`State::receive_soon`], where nothing else is due, and if the message can be received straight; `note` is called before it is waited for.
+    /// `Some(None)`: that was in vain.
+    #[inline(always)]
+    pub(in super::super) fn receive_again(
+        &mut self,
+        world: usize,
+        what: (&Comm, Peer, Option<i32>),
+        span: &RecvSpan,
+        site: Site,
+        note: impl FnOnce(&mut State),
+    ) -> Option<Option<Soon>> {
+        match self.mpi.as_mut()?.fabric.goes_straight() {
+            true => self.receive_straight(world, what, span, site, false, note),
+            false => None,
+        }
+    }
+
+    #[inline(always)]
+    fn receive_straight(
+        &mut self,
+        world: usize,
+        (comm, from, tag): (&Comm, Peer, Option<i32>),
+        span: &RecvSpan,
+        site: Site,
+        due: bool,
+        note: impl FnOnce(&mut State),
+    ) -> Option<Option<Soon>> {
+        let (mpi, room) = (self.mpi.as_mut()?, span.contiguous_ptr()?);
+        let wanted = |head: &SlotHead, len: usize| fits(head, len, comm, tag, span);
+        let (expected, head, len) = mpi.fabric.expected(world, wanted)?;
         let (came, head) = (Came::of(head, len), *head);
         // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
-        let straight = unsafe {
-            mpi.fabric
-                .receive_straight(world, (expected, len), room, polls.min(looks(len)))
-        };
-        let soon = match straight {
+        let asked = unsafe { mpi.fabric.ask(world, (expected, len), room) };
+        mpi.fabric.awaits(world);
+        note(self);
+        // Of earlier messages, now, so that no answer waits for that.
+        self.tell_through_mpi(world);
+        let (mpi, waiter) = (self.mpi.as_mut()?, &self.waiter);
+        let most = || waiter.first_polls().min(looks(len));
+        let soon = match mpi.fabric.receive_straight(asked, most, due) {
             Straight::Here => Soon::Here(came),
-            Straight::Nothing => return None,
+            Straight::Nothing => return Some(None),
             Straight::UnderWay(part) => {
                 let mut receive = receive_of(comm, from, tag, span.clone(), site);
                 receive.message = Some((protocol::envelope_of(&head, len as u64), world));
@@ -577,8 +715,26 @@ impl State {
                 Soon::Comes(self.comes(world, receive, part))
             }
         };
-        self.add_mpi_matched(world, (len as u64).max(EAGER_COST));
-        Some(soon)
+        self.count_mpi_matched(world, len);
+        Some(Some(soon))
+    }
+
+    /// Makes progress on all but MPI and collectives before a straight receive, which looks after what else comes through MPI itself. False if there is more
+    /// to do than that.
+    #[cold]
+    #[inline(never)]
+    fn progress_beside(&mut self, straight: bool) -> Result<bool> {
+        let still = |mpi: &Mpi| mpi.coming.is_empty() && mpi.going.is_empty() && !mpi.owes();
+        if !straight
+            || !self.runs.is_empty()
+            || !self.mpi.as_deref().is_some_and(still)
+            || self.segment.control().is_aborted()
+        {
+            return Ok(false);
+        }
+        self.fence();
+        self.progress_lanes()?;
+        Ok(true)
     }
 
     /// A short message is on its way to its receive.

@@ -9,6 +9,7 @@ use crate::sys::mpi_request::Arrived;
 use crate::transport::shm::SlotHead;
 use crate::transport::tcp::frame::{Frame, HEAD, Kind};
 use core::ops::Range;
+pub(crate) use pair::Again;
 use pair::{Incoming, Outgoing, Sort};
 use ring::Ring;
 use std::collections::VecDeque;
@@ -109,6 +110,14 @@ impl Part {
 /// What a straight receive asks for.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected(Sort);
+
+/// A straight receive that was begun.
+pub(crate) struct Asked {
+    request: Request,
+    from: usize,
+    sort: Sort,
+    len: usize,
+}
 
 /// What was taken from the ring.
 pub(crate) struct Taken {
@@ -300,31 +309,52 @@ impl Fabric {
         Some((Expected(sort), head, len))
     }
 
-    /// Receives the next message of a rank straight, if it is the one that is expected, and comes by the last of so many looks. It must be so that
-    /// [`Fabric::goes_straight`].
+    /// Asks for the next message of a rank straight, as what is expected of it. It must be so that [`Fabric::goes_straight`].
     ///
     /// # Safety
-    /// There is room for the `len` bytes of what is expected at `to`, which are nobody else's until the message is there.
+    /// There is room for the `len` bytes of what is expected at `to`, which are nobody else's until [`Fabric::receive_straight`] has given the message, or nothing.
     #[inline(always)]
-    pub(crate) unsafe fn receive_straight(
-        &mut self,
+    pub(crate) unsafe fn ask(
+        &self,
         from: usize,
         (Expected(sort), len): (Expected, usize),
         to: *mut u8,
-        looks: u32,
+    ) -> Asked {
+        Asked {
+            // SAFETY: the caller's promise.
+            request: unsafe { self.mpi.receive_numbered(from, sort.tag(), to, len) },
+            from,
+            sort,
+            len,
+        }
+    }
+
+    /// Receives what was asked for, if it comes by the last of so many looks, which is asked after the first, and before a message that nobody asked for is seen
+    /// there: `aside`, one of any rank is looked for at first.
+    #[inline(always)]
+    pub(crate) fn receive_straight(
+        &mut self,
+        asked: Asked,
+        looks: impl FnOnce() -> u32,
+        aside: bool,
     ) -> Straight {
-        let Some(Some(came)) = self.came.get_mut(from) else {
-            return Straight::Nothing;
-        };
-        // SAFETY: the caller's promise; the request is over, was taken back, or is handed on.
-        let mut request = unsafe { self.mpi.receive_numbered(from, sort.tag(), to, len) };
-        let mut here = false;
-        for look in 1..=looks {
-            here = self.mpi.is_over(&mut request);
-            if here || look % ASIDE == 0 && self.mpi.is_there(Some(from)) {
-                break;
+        let Asked {
+            mut request,
+            from,
+            sort,
+            len,
+        } = asked;
+        let other = aside && self.mpi.is_there(None);
+        let mut here = !other && self.mpi.is_over(&mut request);
+        if !here && !other {
+            for look in 2..=looks() {
+                here = self.mpi.is_over(&mut request);
+                if here || look % ASIDE == 0 && self.mpi.is_there(Some(from)) {
+                    break;
+                }
             }
         }
+        let mut under_way = false;
         if !here {
             match self.mpi.take_back(&mut request) {
                 Some(Some(_)) => {}
@@ -332,13 +362,15 @@ impl Fabric {
                     self.was_straight();
                     return Straight::Nothing;
                 }
-                None => {
-                    came.take(sort, len);
-                    return Straight::UnderWay(Part::lent(request, len));
-                }
+                None => under_way = true,
             }
         }
-        came.take(sort, len);
+        if let Some(Some(came)) = self.came.get_mut(from) {
+            came.take(sort, len);
+        }
+        if under_way {
+            return Straight::UnderWay(Part::lent(request, len));
+        }
         self.streak += 1;
         Straight::Here
     }
@@ -461,7 +493,7 @@ impl Fabric {
         let (sort, frame_or_none) = match (sent.known(&frame.head, frame.len), lent) {
             (Some(sort), Some(from)) => {
                 // SAFETY: the caller keeps the bytes.
-                return unsafe { self.send_body(to, sort, from, frame.len, 1) };
+                return unsafe { self.send_body(to, sort, from, frame.len, || 1) };
             }
             (Some(sort), None) => (sort, None),
             (None, _) => (sent.remember(&frame.head, frame.len), Some(frame)),
@@ -470,8 +502,8 @@ impl Fabric {
         None
     }
 
-    /// As [`Fabric::send_short`], of a message whose head is remembered; `None`: it is not. If its payload has left by the last of so many looks there is no
-    /// part.
+    /// As [`Fabric::send_short`], of a message whose head is remembered; `None`: it is not. If its payload has left by the last of so many looks, which is asked
+    /// after the first, there is no part.
     ///
     /// # Safety
     /// The `len` bytes at `payload` stay as they are until the part was seen to have left.
@@ -482,9 +514,33 @@ impl Fabric {
         head: &SlotHead,
         payload: *const u8,
         len: usize,
-        looks: u32,
+        looks: impl FnOnce() -> u32,
     ) -> Option<Option<Part>> {
         let sort = self.sent.get_mut(to)?.as_mut()?.known(head, len)?;
+        // SAFETY: the caller keeps the bytes.
+        Some(unsafe { self.send_body(to, sort, payload, len, looks) })
+    }
+
+    /// What finds the head of the message that [`Fabric::send_known`] has just sent to this rank once more.
+    #[inline]
+    pub(crate) fn again(&self, to: usize) -> Option<Again> {
+        Some(self.sent.get(to)?.as_ref()?.again())
+    }
+
+    /// As [`Fabric::send_known`], of a message with the head that `again` finds.
+    ///
+    /// # Safety
+    /// As for [`Fabric::send_known`].
+    #[inline(always)]
+    pub(crate) unsafe fn send_again(
+        &mut self,
+        to: usize,
+        again: Again,
+        payload: *const u8,
+        len: usize,
+        looks: impl FnOnce() -> u32,
+    ) -> Option<Option<Part>> {
+        let sort = self.sent.get_mut(to)?.as_mut()?.known_again(again, len)?;
         // SAFETY: the caller keeps the bytes.
         Some(unsafe { self.send_body(to, sort, payload, len, looks) })
     }
@@ -498,7 +554,7 @@ impl Fabric {
         sort: Sort,
         from: *const u8,
         len: usize,
-        looks: u32,
+        looks: impl FnOnce() -> u32,
     ) -> Option<Part> {
         // SAFETY: the caller keeps the bytes.
         let mut request = unsafe { self.mpi.send(to, sort.tag(), from, len) };
@@ -506,7 +562,10 @@ impl Fabric {
             sent.count();
         }
         self.awaited = None;
-        for _ in 0..looks {
+        if self.mpi.is_over(&mut request) {
+            return None;
+        }
+        for _ in 1..looks() {
             if self.mpi.is_over(&mut request) {
                 return None;
             }

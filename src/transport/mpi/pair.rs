@@ -62,6 +62,13 @@ struct Known {
     len: usize,
 }
 
+/// Where a sender has found a head, and how many it had remembered until then: it is there as long as none was remembered since.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Again {
+    place: usize,
+    changes: u32,
+}
+
 /// Where a head is remembered: the receiver does what the sender says.
 #[inline]
 fn place_of(head: &SlotHead) -> usize {
@@ -92,6 +99,8 @@ pub(super) struct Outgoing {
     heads: [Option<Known>; HEADS],
     /// Where the head of the last short message is.
     last: usize,
+    /// How often a head was remembered.
+    changes: u32,
     sent: u32,
     /// So many of them the receiver is known to have taken.
     taken: u32,
@@ -111,10 +120,16 @@ impl Outgoing {
             place = place_of(head);
             self.last = place;
         }
-        let known = self.heads[place].as_mut()?;
-        if !same(&known.head, head) {
+        if !same(&self.heads[place].as_ref()?.head, head) {
             return None;
         }
+        self.sort_of(place, len)
+    }
+
+    /// As what a short message goes whose head is remembered there.
+    #[inline(always)]
+    fn sort_of(&mut self, place: usize, len: usize) -> Option<Sort> {
+        let known = self.heads[place].as_mut()?;
         let numbered = known.len == len && self.sent.wrapping_sub(self.taken) < WINDOW;
         known.len = len;
         Some(match numbered {
@@ -123,10 +138,29 @@ impl Outgoing {
         })
     }
 
+    /// What finds the head that [`Outgoing::known`] has found last once more.
+    #[inline]
+    pub(super) fn again(&self) -> Again {
+        Again {
+            place: self.last % HEADS,
+            changes: self.changes,
+        }
+    }
+
+    /// As [`Outgoing::known`], of the head that `again` finds; `None`: other heads are remembered now.
+    #[inline(always)]
+    pub(super) fn known_again(&mut self, again: Again, len: usize) -> Option<Sort> {
+        match again.changes == self.changes {
+            true => self.sort_of(again.place % HEADS, len),
+            false => None,
+        }
+    }
+
     /// As what a short message goes whose head is not remembered yet.
     pub(super) fn remember(&mut self, head: &SlotHead, len: usize) -> Sort {
         let place = place_of(head);
         self.heads[place] = Some(Known { head: *head, len });
+        self.changes = self.changes.wrapping_add(1);
         Sort::Remembered(place)
     }
 
@@ -234,9 +268,12 @@ impl Incoming {
         &self,
         wanted: impl Fn(&SlotHead, usize) -> bool,
     ) -> Option<(Sort, &SlotHead, usize)> {
-        let mut place = self.last % HEADS;
-        if !self.is_like(place, &wanted) {
-            place = (0..HEADS).find(|&place| self.is_like(place, &wanted))?;
+        let (mut place, mut next) = (self.last % HEADS, 0);
+        while !self.is_like(place, &wanted) {
+            if next == HEADS {
+                return None;
+            }
+            (place, next) = (next, next + 1);
         }
         let known = self.heads[place].as_ref()?;
         Some((Sort::Numbered(place, self.taken), &known.head, known.len))
@@ -285,10 +322,24 @@ mod tests {
         len: usize,
     }
 
-    fn send(from: &mut Outgoing, head: SlotHead, len: usize) -> Message {
-        let sort = from
-            .known(&head, len)
-            .unwrap_or_else(|| from.remember(&head, len));
+    /// `last`: the head that was found last, and what finds it again.
+    fn send(
+        from: &mut Outgoing,
+        head: SlotHead,
+        len: usize,
+        last: &mut Option<(SlotHead, Again)>,
+    ) -> Message {
+        let again = last.filter(|(found, _)| *found == head);
+        let sort = match again.and_then(|(_, again)| from.known_again(again, len)) {
+            Some(sort) => sort,
+            None => match from.known(&head, len) {
+                Some(sort) => {
+                    *last = Some((head, from.again()));
+                    sort
+                }
+                None => from.remember(&head, len),
+            },
+        };
         from.count();
         Message {
             tag: sort.tag(),
@@ -315,12 +366,12 @@ mod tests {
         #[test]
         fn both_sides_agree(steps in prop::collection::vec(step(), 1..400)) {
             let (mut from, mut to) = (Outgoing::default(), Incoming::default());
-            let mut under_way = VecDeque::new();
+            let (mut under_way, mut last) = (VecDeque::new(), None);
             for step in steps {
                 match step {
                     Step::Short { tag, len } => {
                         let head = SlotHead { tag, site: 3, ..SlotHead::default() };
-                        under_way.push_back(send(&mut from, head, len));
+                        under_way.push_back(send(&mut from, head, len, &mut last));
                     }
                     Step::Frame => {
                         from.count();
@@ -346,8 +397,10 @@ mod tests {
     #[test]
     fn numbers_end_where_a_later_message_would_have_the_same() {
         let (mut from, mut to) = (Outgoing::default(), Incoming::default());
-        let head = SlotHead::default();
-        let messages: Vec<_> = (0..=2 * WINDOW).map(|_| send(&mut from, head, 8)).collect();
+        let (head, mut last) = (SlotHead::default(), None);
+        let messages: Vec<_> = (0..=2 * WINDOW)
+            .map(|_| send(&mut from, head, 8, &mut last))
+            .collect();
         let numbered = |message: &&Message| message.tag >= NUMBERED;
         // The first one carries the head.
         assert_eq!(
@@ -358,7 +411,7 @@ mod tests {
             take(&mut to, message);
         }
         from.were_taken(to.tell());
-        let next = send(&mut from, head, 8);
+        let next = send(&mut from, head, 8, &mut last);
         assert!(matches!(take(&mut to, &next), Sort::Numbered(..)));
     }
 
