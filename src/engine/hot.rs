@@ -272,6 +272,7 @@ impl Engine {
         let mut state = self.state.get_unlocked()?;
         state.mpi.as_ref()?;
         if state.finalized
+            || !state.places.is_remote(world)
             || state.progress_was_due()
             || !state.contexts.of(comm.context()).is_quiet(rank)
         {

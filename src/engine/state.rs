@@ -135,7 +135,7 @@ pub(super) struct State {
     pub(super) streams: Vec<OwnStream>,
     /// The first stream's ring may become long: that was not tried yet.
     pub(super) may_grow: bool,
-    /// All cores sit around one cache (`sys::cpu::is_mesh`): there all streams are written by [`Way::Upwards`], and nothing is compared.
+    /// All cores sit around one cache (`sys::cpu::is_mesh`): there all streams are written by `Way::Upwards`, and nothing is compared.
     pub(super) on_mesh: bool,
     pub(super) spans: Spans,
     /// Ranks whose lanes to us are open, and the bitmap that told so.

@@ -348,6 +348,23 @@ impl Mpi {
         there != 0
     }
 
+    /// Whether a message of another rank than this one is the first that nobody asked for.
+    pub(crate) fn is_another_there(&self, than: usize) -> bool {
+        let mut there = 0;
+        let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
+        // SAFETY: the status is written where there is a message; the constants are MPI's own.
+        unsafe {
+            ffi::MPI_Iprobe(
+                ffi::RSMPI_ANY_SOURCE,
+                ffi::RSMPI_ANY_TAG,
+                self.comm,
+                &mut there,
+                status.as_mut_ptr(),
+            );
+            there != 0 && status.assume_init().MPI_SOURCE != int(than)
+        }
+    }
+
     /// Takes a receive back that was started, and has not been seen to be over. `Some(None)`: it is over, and got nothing; `Some`: it has got this; `None`: what
     /// it gets is on its way.
     pub(crate) fn take_back(&self, request: &mut Request) -> Option<Option<Arrived>> {

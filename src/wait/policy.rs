@@ -70,12 +70,13 @@ impl Policy {
         }
     }
 
-    /// What a long wait does now: it sleeps, unless one just did; then it dozes first, until it may.
-    fn long_wait(&self, dozed: bool) -> Step {
-        let now = self.since.elapsed().as_nanos() as u64;
+    /// What a long wait does `now`, in nanoseconds from `since` on: it sleeps, unless one just did; then it dozes first, until it may.
+    fn long_wait(&self, now: u64, dozed: bool) -> Step {
+        let between = BETWEEN_SLEEPS.as_nanos() as u64;
         let due = match self.slept.load(Relaxed) {
             0 => 0,
-            last => last.saturating_add(BETWEEN_SLEEPS.as_nanos() as u64),
+            // One that ended early, by news or a time limit, leaves no debt.
+            last => last.saturating_add(between).min(now + between),
         };
         let dozes = !dozed && now < due;
         self.slept
@@ -166,7 +167,8 @@ impl Course {
         crowded: impl FnOnce() -> bool,
     ) -> Step {
         if long && policy.mode != WaitMode::Spin {
-            let step = policy.long_wait(self.dozed);
+            let now = policy.since.elapsed().as_nanos() as u64;
+            let step = policy.long_wait(now, self.dozed);
             self.dozed = matches!(step, Step::Doze(_));
             return step;
         }
@@ -267,20 +269,27 @@ mod tests {
             let step = course.step(&policy, true, || false);
             assert_eq!(step == Step::Sleep, mode != WaitMode::Spin, "{mode:?}");
         }
-        // One that comes right after it dozes first, and once; the next one until so much later.
+    }
+
+    #[test]
+    fn long_waits_in_a_row_doze_before_they_sleep() {
         let policy = Policy::new(WaitMode::Auto);
-        assert_eq!(policy.long_wait(false), Step::Sleep);
-        let first = policy.slept.load(Relaxed);
-        let mut course = Course::new();
-        while course.is_undisturbed() {}
-        let step = course.step(&policy, true, || false);
-        assert!(
-            matches!(step, Step::Doze(long) if long <= BETWEEN_SLEEPS),
-            "{step:?}"
-        );
-        let end = policy.slept.load(Relaxed);
-        assert_eq!(end - first, BETWEEN_SLEEPS.as_nanos() as u64);
-        assert_eq!(course.step(&policy, true, || false), Step::Sleep);
+        let between = BETWEEN_SLEEPS.as_nanos() as u64;
+        assert_eq!(policy.long_wait(1, false), Step::Sleep);
+        let dozes = |now, left| {
+            let step = policy.long_wait(now, false);
+            assert_eq!(step, Step::Doze(Duration::from_nanos(left)));
+        };
+        dozes(1 + between / 4, between - between / 4);
+        // Once in a wait.
+        assert_eq!(policy.long_wait(1 + between, true), Step::Sleep);
+        dozes(2 + between, between - 1);
+        // Ended early: it leaves no debt, however many do.
+        for n in 0..1000 {
+            dozes(3 + between + n, between);
+        }
+        // The next one comes after the last has ended.
+        assert_eq!(policy.long_wait(2000 + 3 * between, false), Step::Sleep);
     }
 
     #[test]

@@ -360,6 +360,10 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 assert!(begun.elapsed() < Duration::from_secs(15), "{task}");
             }
         }),
+        trial("a_stream_from_one_rank_starves_no_other", |launcher| {
+            let output = launcher.run(3, "stream");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }),
     ];
     if !launcher.is_of_mpi() {
         trials.push(trial("a_rank_that_is_killed_ends_all", |launcher| {
@@ -552,6 +556,34 @@ fn play(task: &str) {
     // All are there.
     world.barrier();
     match task {
+        // Rank 1 sends to rank 0 until rank 2 tells it to stop, which has a synchronous message of rank 0 to receive before.
+        "stream" => {
+            let [zero, one, two] = [0, 1, 2].map(|rank| world.process_at_rank(rank));
+            let begun = Instant::now();
+            match rank {
+                0 => tercio::request::scope(|scope| {
+                    let sent = two.immediate_synchronous_send(scope, &[2_u8; 100][..]);
+                    while one.receive::<u8>().0 != 0 {}
+                    sent.wait();
+                }),
+                1 => {
+                    while two.immediate_probe().is_none() {
+                        assert!(
+                            begun.elapsed() < Duration::from_secs(20),
+                            "nobody stops this"
+                        );
+                        zero.send(&1_u8);
+                    }
+                    two.receive::<u8>();
+                    zero.send(&0_u8);
+                }
+                _ => {
+                    std::thread::sleep(Duration::from_millis(300));
+                    assert_eq!(zero.receive_vec::<u8>().0, [2; 100]);
+                    one.send(&1_u8);
+                }
+            }
+        }
         "talk" => {
             let long = vec![rank as u8; 2_000_000];
             let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);

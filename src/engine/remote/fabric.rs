@@ -648,6 +648,19 @@ impl State {
         }
         if straight {
             let soon = self.receive_straight(world, (comm, from, tag), span, site, due, |_| {})?;
+            // Where the message was there already nothing was taken back, and who else has sent something gets a turn now: a rank that sends without end would
+            // be all that is heard otherwise.
+            let turn = due && soon.is_some();
+            if turn
+                && self
+                    .mpi
+                    .as_ref()
+                    .is_some_and(|mpi| mpi.fabric.saw_another())
+            {
+                if let Err(error) = self.progress_mpi() {
+                    return Some(Err(error));
+                }
+            }
             return soon.map(Ok);
         }
         let mpi = self.mpi.as_mut()?;
@@ -693,9 +706,19 @@ impl State {
         due: bool,
         note: impl FnOnce(&mut State),
     ) -> Option<Option<Soon>> {
-        let (mpi, room) = (self.mpi.as_mut()?, span.contiguous_ptr()?);
+        let mpi = self.mpi.as_mut()?;
         let wanted = |head: &SlotHead, len: usize| fits(head, len, comm, tag, span);
-        let (expected, head, len) = mpi.fabric.expected(world, wanted)?;
+        let known = match span.contiguous_ptr() {
+            Some(room) => mpi
+                .fabric
+                .expected(world, wanted)
+                .map(|known| (room, known)),
+            None => None,
+        };
+        let Some((room, (expected, head, len))) = known else {
+            mpi.fabric.awaits(world);
+            return None;
+        };
         let (came, head) = (Came::of(head, len), *head);
         // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
         let asked = unsafe { mpi.fabric.ask(world, (expected, len), room) };

@@ -598,6 +598,10 @@ impl State {
             self.begin_message(id, envelope, from);
             if let Some(remote) = self.remote(from) {
                 let (at, end) = (bytes.len(), len);
+                debug_assert!(
+                    matches!(remote.incoming, Incoming::Whole { number: n } if n == number),
+                    "what is half here is what comes on its connection"
+                );
                 remote.incoming = Incoming::Message { id, at, end };
             }
             self.put_first(id, &bytes);

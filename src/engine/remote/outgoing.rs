@@ -7,13 +7,14 @@ use super::{Remote, plain};
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status};
 use crate::transport::shm::{CONTROL, SlotHead};
+use crate::transport::tcp::credit::CREDIT;
 use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
 
 /// Credit that is worth telling whom a message goes anyhow.
 pub(super) const NEWS: u64 = 64 * 1024;
 /// Payloads up to this are copied, and their sends are over at once; longer ones are worth the care of leaving them where they are.
 const COPIED: usize = 8 * 1024;
-/// Messages up to this go whole behind a long path. Longer ones go ahead of their grant, in parts, which is a twentieth faster at 128 and 256 KiB behind 1 ms.
+/// Messages up to this go whole behind a long path. Longer ones go ahead of their grant, in parts, if there is credit for that, which is a twentieth faster at 128 and 256 KiB behind 1 ms.
 const EAGER_FAR: usize = 64 * 1024;
 /// Packed bytes of a payload with gaps that are put into the outbox at a time.
 const PACKED: usize = 256 * 1024;
@@ -112,8 +113,10 @@ impl State {
         let link = &self.links[to];
         let after = link.charged + (bytes as u64).max(EAGER_COST);
         let allowed = link.remote.as_ref().map_or(0, |remote| remote.allowed);
-        let far = link.remote.as_ref().is_some_and(|remote| remote.far);
-        bytes <= if far { EAGER_FAR } else { EAGER_MAX } && after <= allowed
+        // Behind what whole messages are left of the credit there may be none to go ahead by.
+        let goes_ahead = link.remote.as_ref().is_some_and(|remote| remote.far)
+            && after.saturating_add(CREDIT) <= allowed;
+        bytes <= if goes_ahead { EAGER_FAR } else { EAGER_MAX } && after <= allowed
     }
 
     /// An eager message whose payload is copied.

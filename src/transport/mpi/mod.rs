@@ -153,6 +153,8 @@ pub(crate) struct Fabric {
     promised: Vec<Option<u32>>,
     /// Messages in a row that were taken out of the open ring one by one, or straight, while it was closed.
     streak: u32,
+    /// Whether the last straight receive saw a message of another rank first.
+    saw_another: bool,
     patience: u32,
     /// The rank that a blocking receive has waited for since the last send.
     awaited: Option<usize>,
@@ -179,6 +181,7 @@ impl Fabric {
             sent: (0..ranks).map(|_| None).collect(),
             came: (0..ranks).map(|_| None).collect(),
             streak: 0,
+            saw_another: false,
             patience: PATIENCE,
             awaited: None,
         };
@@ -330,7 +333,7 @@ impl Fabric {
     }
 
     /// Receives what was asked for, if it comes by the last of so many looks, which is asked after the first, and before a message that nobody asked for is seen
-    /// there: `aside`, one of any rank is looked for at first.
+    /// there: `aside`, one of another rank is looked for at first, and [`Fabric::saw_another`] tells of it.
     #[inline(always)]
     pub(crate) fn receive_straight(
         &mut self,
@@ -344,7 +347,8 @@ impl Fabric {
             sort,
             len,
         } = asked;
-        let other = aside && self.mpi.is_there(None);
+        let other = aside && self.mpi.is_another_there(from);
+        self.saw_another = other;
         let mut here = !other && self.mpi.is_over(&mut request);
         if !here && !other {
             for look in 2..=looks() {
@@ -373,6 +377,11 @@ impl Fabric {
         }
         self.streak += 1;
         Straight::Here
+    }
+
+    /// Whether the last straight receive saw a message of another rank. Its own message may have been there all the same.
+    pub(crate) fn saw_another(&self) -> bool {
+        self.saw_another
     }
 
     /// What was expected did not come: how much a closed ring was of use tells how soon it is closed again.
