@@ -141,6 +141,7 @@ impl Engine {
         unsafe { span.take(&arrival) };
         let tag = head.tag;
         link.received += 1;
+        link.expect_answer(len);
         if link.rx.consume(&arrival, (len as u64).max(EAGER_COST)) {
             state.notify(world);
         }
@@ -473,6 +474,7 @@ impl State {
             published |= link.rx.consume(&arrival, (len as u64).max(EAGER_COST));
             taken += 1;
             if posted.is_empty() {
+                link.expect_answer(len);
                 break;
             }
         }

@@ -62,7 +62,8 @@ impl State {
         if len > LONG_MAX {
             return false;
         }
-        if len >= MIDDLE {
+        // On a mesh the shortest ones are sent otherwise to near cores, too.
+        if len >= MIDDLE || self.on_mesh {
             self.look_at_distance(to);
         }
         if !self.is_eager(to, len) || !self.has_credit(to, len) {
@@ -156,9 +157,11 @@ impl State {
         if let (true, Some(tx)) = (link.near.is_due(), &mut link.tx) {
             if let Some(time) = tx.time_credit() {
                 link.near.saw(time);
-                if link.near.distance() == Some(Distance::Near) {
+                let near = link.near.distance() == Some(Distance::Near);
+                if near {
                     link.ways.is_near();
                 }
+                link.claims = self.on_mesh && !near;
             }
         }
     }

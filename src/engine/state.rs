@@ -63,6 +63,8 @@ pub(super) struct Link {
     pub(super) ways: Ways,
     /// How far away its core is, as the lane tells.
     pub(super) near: Nearness,
+    /// The slot of an answer is asked for when a message has come: there is a lane, on a mesh, and the core is not known to be near.
+    pub(super) claims: bool,
     /// What this rank is to one that is reached through a socket; such a link has no lanes.
     pub(super) remote: Option<Box<Remote>>,
     /// The long ring of the peer's first staging stream is mapped here.
@@ -77,6 +79,14 @@ impl Link {
     pub(super) fn lane(&mut self) -> Option<&mut LaneTx> {
         self.grants = 0;
         self.tx.as_mut()
+    }
+
+    /// A message of `len` bytes from the peer was received.
+    #[inline(always)]
+    pub(super) fn expect_answer(&self, len: usize) {
+        if let (true, Some(tx)) = (self.claims, &self.tx) {
+            tx.expect_answer(len);
+        }
     }
 
     /// After an eager message: lets the next small ones go without further looks.
@@ -199,6 +209,7 @@ impl State {
             wish: Default::default(),
             ways: Ways::default(),
             near: Nearness::default(),
+            claims: false,
             has_long: false,
             in_place: None,
         });
@@ -422,6 +433,7 @@ impl State {
         if self.links[to].tx.is_none() {
             let (me, to_index) = (self.places.local(), self.places.index(to));
             self.links[to].tx = Some(LaneTx::open(&self.segment, me, to_index)?);
+            self.links[to].claims = self.on_mesh;
         }
         Ok(())
     }

@@ -276,6 +276,16 @@ impl<M: LaneMemory> Tx<M> {
         copy::prefetch_to_write(self.memory.body(behind));
     }
 
+    /// A message of `len` bytes was received from the core that this lane leads to: asks for the slot of the next one that goes there, which is likely to be its
+    /// answer, and as long. The line is then on its way during all that the ranks do between the two. For meshes alone, where it takes so long that the
+    /// polls of the other rank do not get it back before; and for what lies in one line: with a second one to write it is gone again.
+    #[inline(always)]
+    pub(crate) fn expect_answer(&self, len: usize) {
+        if len <= FIRST_LINE {
+            copy::prefetch_to_write(self.memory.body(self.place()));
+        }
+    }
+
     /// The slot of the next message.
     #[inline(always)]
     fn place(&self) -> usize {
@@ -610,12 +620,15 @@ impl<M: LaneMemory> Rx<M> {
         copy::prefetch(body.wrapping_add((AHEAD as usize + 1) * SLOT));
         self.next += 1;
         self.matched += matched;
-        self.ring = arrival.ring_after;
         // A quarter: the line travels four times a lap, and a sender that finds three quarters used has not stalled yet. What is matched
         // as it is consumed uses up slots or ring at least as fast as credit, unless it lay in the long ring.
-        let due = self.next - self.published >= M::SLOTS as u64 / 4
-            || self.ring - self.ring_published >= M::RING as u64 / 4
-            || arrival.way == Way::Through && self.owes_matched();
+        let mut due = self.next - self.published >= M::SLOTS as u64 / 4;
+        // What is short lies in its slot.
+        if arrival.len as usize > SHORT {
+            self.ring = arrival.ring_after;
+            due |= self.ring - self.ring_published >= M::RING as u64 / 4
+                || arrival.way == Way::Through && self.owes_matched();
+        }
         if due {
             self.publish();
         }
