@@ -1,5 +1,5 @@
 //! Loom runs the sleep word and the turn through every interleaving of up to three threads:
-//! `LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" cargo test --lib --profile loom loom`. A lost wake-up shows as a deadlock, since the model's
+//! `LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" cargo test --lib --release loom`. A lost wake-up shows as a deadlock, since the model's
 //! futex knows no time limit.
 use super::sleep;
 use super::turn::Turn;

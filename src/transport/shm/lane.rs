@@ -573,7 +573,8 @@ impl<M: LaneMemory> Rx<M> {
             true => LONG_MAX,
             false => EAGER_MAX.min(M::RING / 2),
         };
-        if len as usize > most {
+        // What is short lies in its slot.
+        if len as usize > most || flags & (FLAG_LONG | FLAG_RING) != 0 && len as usize <= SHORT {
             return Err(self.strange("a message's length"));
         }
         let mut way = Way::Around;
