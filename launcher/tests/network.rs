@@ -97,7 +97,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Code, output and errors of a job that ends.
+/// Whether this is what the launcher says of hosts that take their time, as they may on a busy machine.
+fn tells_progress(line: &str) -> bool {
+    let (head, rest) = line.split_once(" hosts up, ").unwrap_or_default();
+    let counts = head
+        .strip_prefix("tercio: ")
+        .and_then(|of| of.split_once('/'));
+    let is_number = |word: &str| word.parse::<usize>().is_ok();
+    counts.is_some_and(|(up, all)| is_number(up) && is_number(all)) && rest.contains("waiting for ")
+}
+
+/// Code, output and errors of a job that ends; without its progress.
 fn run(command: &mut Command) -> (i32, String, String) {
     let Output {
         status,
@@ -105,7 +115,11 @@ fn run(command: &mut Command) -> (i32, String, String) {
         stderr,
     } = command.output().expect("the launcher starts");
     let code = status.code().unwrap_or_else(|| panic!("{status}"));
-    (code, text(&stdout), text(&stderr))
+    let errors = text(&stderr)
+        .split_inclusive('\n')
+        .filter(|line| !tells_progress(line))
+        .collect();
+    (code, text(&stdout), errors)
 }
 
 fn sorted(out: &str) -> Vec<&str> {
