@@ -6,7 +6,7 @@ use crate::transport::shm::SMALL;
 
 impl Engine {
     /// Blocking send.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(
         &self,
         comm: &Comm,
@@ -16,9 +16,23 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
-        if self.has_no_lanes {
-            return self.send_afar(comm, to, tag, span, mode, site);
+        match self.has_no_lanes {
+            true => self.send_afar(comm, to, tag, span, mode, site),
+            false => self.send_near(comm, to, tag, span, mode, site),
         }
+    }
+
+    /// As [`Engine::send`] where some other ranks are reached through lanes.
+    #[inline]
+    fn send_near(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Result<()> {
         if self.send_now(comm, to, tag, span, mode, site, (SMALL, false)) {
             return Ok(());
         }

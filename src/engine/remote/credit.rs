@@ -42,6 +42,13 @@ impl State {
         }
     }
 
+    /// What was counted by [`State::count_mpi_matched`] has not come.
+    pub(super) fn uncount_mpi_matched(&mut self, from: usize, len: usize) {
+        if let Some(remote) = self.remote(from) {
+            remote.given.put_back((len as u64).max(EAGER_COST));
+        }
+    }
+
     /// Tells `from` what it may send through MPI, and how many of its messages were taken, if it is time.
     #[inline(always)]
     pub(super) fn tell_through_mpi(&mut self, from: usize) {

@@ -12,7 +12,7 @@ use crate::job::RankState;
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
 use crate::transport::mpi::{
-    AHEAD, Again, EAGER, Fabric, HELD, NUMBERS, Number, Numbers, PART, Part, Straight,
+    AHEAD, EAGER, Fabric, HELD, NUMBERS, Next, Number, Numbers, PART, Part, Straight,
 };
 use crate::transport::shm::{CONTROL, SMALL, SlotHead};
 use crate::transport::tcp::credit::Given;
@@ -96,11 +96,20 @@ impl Like {
     }
 }
 
+/// A blocking send like the one before, worked out ahead.
+struct Ready {
+    like: Like,
+    /// The site's id.
+    site: u32,
+    /// It holds for so many bytes of credit, and as long as nothing is sent to that rank.
+    left: u64,
+    next: Next,
+}
+
 /// What a rank has under way through the system's MPI.
 pub(crate) struct Mpi {
     pub(super) fabric: Fabric,
-    /// The blocking send before, and its site's id: its like is sent without a search for its head.
-    last: Option<(Like, u32, Again)>,
+    ready: Option<Ready>,
     coming: Vec<Coming>,
     /// Numbers that senders are granted, and those that this rank's payloads follow by.
     grants: Numbers,
@@ -118,7 +127,7 @@ impl Mpi {
         let fabric = Fabric::over(mpi, !all_near);
         Mpi {
             fabric,
-            last: None,
+            ready: None,
             coming: Vec::new(),
             grants: Numbers::default(),
             follows: Numbers::default(),
@@ -250,27 +259,68 @@ impl State {
         site: Site,
         note: impl FnOnce(u32),
     ) -> Option<Option<Part>> {
-        let (mpi, payload) = (self.mpi.as_deref_mut()?, span.contiguous_ptr()?);
-        let (like, site_id, again) = mpi.last.as_ref()?;
-        if !like.is(&Like::of(comm, world, tag, span, mode, site)) {
+        let mpi = self.mpi.as_deref_mut()?;
+        let payload = span.contiguous_ptr()?;
+        let ready = mpi.ready.as_ref()?;
+        if !ready.like.is(&Like::of(comm, world, tag, span, mode, site)) {
             return None;
         }
-        let (len, link) = (span.len(), self.links.get_mut(world)?);
-        let cost = (len as u64).max(EAGER_COST);
-        let allowed = link.remote.as_ref()?.allowed;
-        if len > mpi.fabric.longest(world) || link.charged + cost > allowed {
+        if !mpi.fabric.is_next(world, &ready.next) {
+            self.get_ready();
+        }
+        let mpi = self.mpi.as_deref_mut()?;
+        let ready = mpi.ready.as_ref()?;
+        let (len, cost) = (span.len(), (span.len() as u64).max(EAGER_COST));
+        if cost > ready.left || (len > EAGER && len > mpi.fabric.longest(world)) {
             return None;
         }
-        note(*site_id);
+        note(ready.site);
+        // SAFETY: the payload is lent until the send is over; it is over when the part has left.
+        let leaving = unsafe { mpi.fabric.start_next(world, &ready.next, payload, len) };
+        // While it leaves.
+        self.charge(world, cost);
+        self.get_ready();
         let waiter = &self.waiter;
         let most = || looks(len).min(waiter.first_polls());
-        // SAFETY: the payload is lent until the send is over; it is over when the part has left.
-        let part = unsafe { mpi.fabric.send_again(world, *again, payload, len, most) }?;
+        Some(match self.mpi.as_deref() {
+            Some(mpi) => mpi.fabric.leaves_soon(leaving, most),
+            None => Some(leaving),
+        })
+    }
+
+    /// A message has been sent that costs so much. Hears credit if that is used up soon.
+    #[inline(always)]
+    fn charge(&mut self, to: usize, cost: u64) {
+        let (Some(link), Some(mpi)) = (self.links.get_mut(to), &self.mpi) else {
+            return;
+        };
         link.charged += cost;
-        if mpi.fabric.is_far_ahead(world) || link.charged + CREDIT / 2 > allowed {
+        let allowed = link.remote.as_ref().map_or(0, |remote| remote.allowed);
+        if mpi.fabric.is_far_ahead(to) || link.charged + CREDIT / 2 > allowed {
             self.hear_credit();
         }
-        Some(part)
+    }
+
+    /// Works out how the next send goes that is like the one before.
+    #[inline(never)]
+    fn get_ready(&mut self) {
+        let Some(mpi) = self.mpi.as_deref_mut() else {
+            return;
+        };
+        let Some(ready) = &mut mpi.ready else {
+            return;
+        };
+        let to = ready.like.to;
+        let Some(next) = mpi.fabric.renewed(to, &ready.next) else {
+            mpi.ready = None;
+            return;
+        };
+        let allowed = |link: &Link| {
+            let remote = link.remote.as_ref()?;
+            Some(remote.allowed.saturating_sub(link.charged))
+        };
+        ready.left = self.links.get(to).and_then(allowed).unwrap_or(0);
+        ready.next = next;
     }
 
     /// Whether so short a message to another rank may go by [`State::send_soon`].
@@ -305,22 +355,23 @@ impl State {
             let most = || looks(span.len()).min(waiter.first_polls());
             mpi.fabric.send_known(to, &head, payload, span.len(), most)
         }?;
-        mpi.last = mpi.fabric.again(to).map(|again| {
-            let like = Like {
-                to,
-                code: envelope.code.0,
-                site: core::ptr::from_ref(site).addr(),
-                context: envelope.context,
-                source: envelope.source,
-                tag: envelope.tag,
-                mode,
-            };
-            (like, envelope.site, again)
+        let like = Like {
+            to,
+            code: envelope.code.0,
+            site: core::ptr::from_ref(site).addr(),
+            context: envelope.context,
+            source: envelope.source,
+            tag: envelope.tag,
+            mode,
+        };
+        mpi.ready = mpi.fabric.next_like(to).map(|next| Ready {
+            like,
+            site: envelope.site,
+            left: 0,
+            next,
         });
-        link.charged += cost;
-        if mpi.fabric.is_far_ahead(to) || link.charged + CREDIT / 2 > allowed {
-            self.hear_credit();
-        }
+        self.charge(to, cost);
+        self.get_ready();
         match part {
             None => Some(None),
             Some(part) => Some(Some(self.leaves(
@@ -726,11 +777,16 @@ impl State {
         note(self);
         // Of earlier messages, now, so that no answer waits for that.
         self.tell_through_mpi(world);
+        // What the answer would wait for too.
+        self.count_mpi_matched(world, len);
         let (mpi, waiter) = (self.mpi.as_mut()?, &self.waiter);
         let most = || waiter.first_polls().min(looks(len));
         let soon = match mpi.fabric.receive_straight(asked, most, due) {
             Straight::Here => Soon::Here(came),
-            Straight::Nothing => return Some(None),
+            Straight::Nothing => {
+                self.uncount_mpi_matched(world, len);
+                return Some(None);
+            }
             Straight::UnderWay(part) => {
                 let mut receive = receive_of(comm, from, tag, span.clone(), site);
                 receive.message = Some((protocol::envelope_of(&head, len as u64), world));
@@ -738,7 +794,6 @@ impl State {
                 Soon::Comes(self.comes(world, receive, part))
             }
         };
-        self.count_mpi_matched(world, len);
         Some(Some(soon))
     }
 

@@ -9,7 +9,7 @@ use crate::sys::mpi_request::Arrived;
 use crate::transport::shm::SlotHead;
 use crate::transport::tcp::frame::{Frame, HEAD, Kind};
 use core::ops::Range;
-pub(crate) use pair::Again;
+pub(crate) use pair::Next;
 use pair::{Incoming, Outgoing, Sort};
 use ring::Ring;
 use std::collections::VecDeque;
@@ -347,36 +347,52 @@ impl Fabric {
             sort,
             len,
         } = asked;
-        let other = aside && self.mpi.is_another_there(from);
-        self.saw_another = other;
-        let mut here = !other && self.mpi.is_over(&mut request);
-        if !here && !other {
-            for look in 2..=looks() {
-                here = self.mpi.is_over(&mut request);
-                if here || look % ASIDE == 0 && self.mpi.is_there(Some(from)) {
-                    break;
-                }
-            }
-        }
-        let mut under_way = false;
-        if !here {
-            match self.mpi.take_back(&mut request) {
-                Some(Some(_)) => {}
-                Some(None) => {
-                    self.was_straight();
-                    return Straight::Nothing;
-                }
-                None => under_way = true,
-            }
-        }
+        // Counted before it is there: who waits has the time, and whom it answers has not.
+        self.streak += 1;
         if let Some(Some(came)) = self.came.get_mut(from) {
             came.take(sort, len);
         }
-        if under_way {
+        let other = aside && self.mpi.is_another_there(from);
+        self.saw_another = other;
+        let here = !other
+            && (self.mpi.is_over(&mut request) || self.comes_soon(&mut request, from, looks()));
+        match here {
+            true => Straight::Here,
+            false => self.takes_back(request, from, len),
+        }
+    }
+
+    /// Whether what was asked for comes by the last of so many looks, after the first, and before something else from there. On its own, so that a look is short.
+    #[inline(never)]
+    fn comes_soon(&self, request: &mut Request, from: usize, looks: u32) -> bool {
+        for look in 2..=looks {
+            if self.mpi.is_over(request) {
+                return true;
+            }
+            if look % ASIDE == 0 && self.mpi.is_there(Some(from)) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// What was asked for is not there yet.
+    #[cold]
+    #[inline(never)]
+    fn takes_back(&mut self, mut request: Request, from: usize, len: usize) -> Straight {
+        let taken_back = self.mpi.take_back(&mut request);
+        if let Some(Some(_)) = taken_back {
+            return Straight::Here;
+        }
+        self.streak -= 1;
+        if taken_back.is_none() {
             return Straight::UnderWay(Part::lent(request, len));
         }
-        self.streak += 1;
-        Straight::Here
+        if let Some(Some(came)) = self.came.get_mut(from) {
+            came.put_back();
+        }
+        self.was_straight();
+        Straight::Nothing
     }
 
     /// Whether the last straight receive saw a message of another rank. Its own message may have been there all the same.
@@ -530,28 +546,56 @@ impl Fabric {
         Some(unsafe { self.send_body(to, sort, payload, len, looks) })
     }
 
-    /// What finds the head of the message that [`Fabric::send_known`] has just sent to this rank once more.
-    #[inline]
-    pub(crate) fn again(&self, to: usize) -> Option<Again> {
-        Some(self.sent.get(to)?.as_ref()?.again())
+    /// As what the next message to this rank goes that has the head of the one which [`Fabric::send_known`] has just sent there.
+    pub(crate) fn next_like(&self, to: usize) -> Option<Next> {
+        self.sent.get(to)?.as_ref()?.next()
     }
 
-    /// As [`Fabric::send_known`], of a message with the head that `again` finds.
+    /// The same, once more messages were sent to that rank.
+    pub(crate) fn renewed(&self, to: usize, next: &Next) -> Option<Next> {
+        self.sent.get(to)?.as_ref()?.renewed(next)
+    }
+
+    /// Whether nothing was sent to that rank since it was worked out.
+    #[inline(always)]
+    pub(crate) fn is_next(&self, to: usize, next: &Next) -> bool {
+        let sent = self.sent.get(to).and_then(Option::as_ref);
+        sent.is_some_and(|sent| sent.is_next(next))
+    }
+
+    /// Starts to send a message as was worked out, which must be so that [`Fabric::is_next`].
     ///
     /// # Safety
-    /// As for [`Fabric::send_known`].
+    /// The `len` bytes at `payload` stay as they are until the part was seen to have left.
     #[inline(always)]
-    pub(crate) unsafe fn send_again(
+    pub(crate) unsafe fn start_next(
         &mut self,
         to: usize,
-        again: Again,
+        next: &Next,
         payload: *const u8,
         len: usize,
-        looks: impl FnOnce() -> u32,
-    ) -> Option<Option<Part>> {
-        let sort = self.sent.get_mut(to)?.as_mut()?.known_again(again, len)?;
+    ) -> Part {
         // SAFETY: the caller keeps the bytes.
-        Some(unsafe { self.send_body(to, sort, payload, len, looks) })
+        let request = unsafe { self.mpi.send(to, next.tag(len), payload, len) };
+        if let Some(Some(sent)) = self.sent.get_mut(to) {
+            sent.count_next(next, len);
+        }
+        self.awaited = None;
+        Part::lent(request, len)
+    }
+
+    /// A send's part, if it has not left by the last of so many looks, which is asked after the first.
+    #[inline(always)]
+    pub(crate) fn leaves_soon(&self, mut part: Part, looks: impl FnOnce() -> u32) -> Option<Part> {
+        if self.has_left(&mut part) {
+            return None;
+        }
+        for _ in 1..looks() {
+            if self.has_left(&mut part) {
+                return None;
+            }
+        }
+        Some(part)
     }
 
     /// # Safety
@@ -566,20 +610,12 @@ impl Fabric {
         looks: impl FnOnce() -> u32,
     ) -> Option<Part> {
         // SAFETY: the caller keeps the bytes.
-        let mut request = unsafe { self.mpi.send(to, sort.tag(), from, len) };
+        let request = unsafe { self.mpi.send(to, sort.tag(), from, len) };
         if let Some(Some(sent)) = self.sent.get_mut(to) {
             sent.count();
         }
         self.awaited = None;
-        if self.mpi.is_over(&mut request) {
-            return None;
-        }
-        for _ in 1..looks() {
-            if self.mpi.is_over(&mut request) {
-                return None;
-            }
-        }
-        Some(Part::lent(request, len))
+        self.leaves_soon(Part::lent(request, len), looks)
     }
 
     /// Looks which frames MPI has let go of. Whether any.

@@ -62,11 +62,27 @@ struct Known {
     len: usize,
 }
 
-/// Where a sender has found a head, and how many it had remembered until then: it is there as long as none was remembered since.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Again {
+/// As what a message goes whose head was found before, worked out ahead: it holds for the next message that is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
     place: usize,
+    /// How many heads were remembered, and how many messages sent, until then.
     changes: u32,
+    sent: u32,
+    /// The length of the last one with that head, and the tags of one as long, and of any other.
+    len: usize,
+    like: i32,
+    other: i32,
+}
+
+impl Next {
+    #[inline(always)]
+    pub(super) fn tag(&self, len: usize) -> i32 {
+        match len == self.len {
+            true => self.like,
+            false => self.other,
+        }
+    }
 }
 
 /// Where a head is remembered: the receiver does what the sender says.
@@ -123,37 +139,62 @@ impl Outgoing {
         if !same(&self.heads[place].as_ref()?.head, head) {
             return None;
         }
-        self.sort_of(place, len)
-    }
-
-    /// As what a short message goes whose head is remembered there.
-    #[inline(always)]
-    fn sort_of(&mut self, place: usize, len: usize) -> Option<Sort> {
+        let sort = self.sort_of(place);
         let known = self.heads[place].as_mut()?;
-        let numbered = known.len == len && self.sent.wrapping_sub(self.taken) < WINDOW;
+        let numbered = known.len == len;
         known.len = len;
         Some(match numbered {
-            true => Sort::Numbered(place, self.sent),
+            true => sort,
             false => Sort::Body(place),
         })
     }
 
-    /// What finds the head that [`Outgoing::known`] has found last once more.
+    /// As what the next message goes whose head is remembered there, and which is as long as the one before it.
     #[inline]
-    pub(super) fn again(&self) -> Again {
-        Again {
-            place: self.last % HEADS,
-            changes: self.changes,
+    fn sort_of(&self, place: usize) -> Sort {
+        match self.sent.wrapping_sub(self.taken) < WINDOW {
+            true => Sort::Numbered(place, self.sent),
+            false => Sort::Body(place),
         }
     }
 
-    /// As [`Outgoing::known`], of the head that `again` finds; `None`: other heads are remembered now.
-    #[inline(always)]
-    pub(super) fn known_again(&mut self, again: Again, len: usize) -> Option<Sort> {
-        match again.changes == self.changes {
-            true => self.sort_of(again.place % HEADS, len),
+    /// As what the next message goes with the head that [`Outgoing::known`] has found last.
+    pub(super) fn next(&self) -> Option<Next> {
+        self.next_at(self.last % HEADS)
+    }
+
+    fn next_at(&self, place: usize) -> Option<Next> {
+        Some(Next {
+            place,
+            changes: self.changes,
+            sent: self.sent,
+            len: self.heads[place].as_ref()?.len,
+            like: self.sort_of(place).tag(),
+            other: Sort::Body(place).tag(),
+        })
+    }
+
+    /// The same, once more messages were sent; `None`: other heads are remembered now.
+    pub(super) fn renewed(&self, next: &Next) -> Option<Next> {
+        match next.changes == self.changes {
+            true => self.next_at(next.place % HEADS),
             false => None,
         }
+    }
+
+    /// Whether no message was sent since that was worked out. (A head is remembered for a message that is sent then.)
+    #[inline(always)]
+    pub(super) fn is_next(&self, next: &Next) -> bool {
+        next.sent == self.sent
+    }
+
+    /// A message goes as [`Next`] says.
+    #[inline(always)]
+    pub(super) fn count_next(&mut self, next: &Next, len: usize) {
+        if let Some(known) = &mut self.heads[next.place % HEADS] {
+            known.len = len;
+        }
+        self.count();
     }
 
     /// As what a short message goes whose head is not remembered yet.
@@ -233,6 +274,11 @@ impl Incoming {
         });
     }
 
+    /// The message that was taken last, as [`Incoming::expected`] said, has not come.
+    pub(super) fn put_back(&mut self) {
+        self.taken = self.taken.wrapping_sub(1);
+    }
+
     /// The next message is taken: what it was, and the bytes of its body.
     #[inline]
     pub(super) fn take(&mut self, sort: Sort, len: usize) {
@@ -268,22 +314,20 @@ impl Incoming {
         &self,
         wanted: impl Fn(&SlotHead, usize) -> bool,
     ) -> Option<(Sort, &SlotHead, usize)> {
-        let (mut place, mut next) = (self.last % HEADS, 0);
-        while !self.is_like(place, &wanted) {
-            if next == HEADS {
-                return None;
-            }
-            (place, next) = (next, next + 1);
-        }
-        let known = self.heads[place].as_ref()?;
+        let last = self.last % HEADS;
+        let (place, known) = match &self.heads[last] {
+            Some(known) if wanted(&known.head, known.len) => (last, known),
+            _ => self.find(&wanted)?,
+        };
         Some((Sort::Numbered(place, self.taken), &known.head, known.len))
     }
 
-    #[inline(always)]
-    fn is_like(&self, place: usize, wanted: impl Fn(&SlotHead, usize) -> bool) -> bool {
-        self.heads[place]
-            .as_ref()
-            .is_some_and(|known| wanted(&known.head, known.len))
+    #[cold]
+    #[inline(never)]
+    fn find(&self, wanted: &dyn Fn(&SlotHead, usize) -> bool) -> Option<(usize, &Known)> {
+        let known = |(place, known)| Some((place, Option::as_ref(known)?));
+        let mut heads = self.heads.iter().enumerate().filter_map(known);
+        heads.find(|(_, known)| wanted(&known.head, known.len))
     }
 }
 
@@ -322,30 +366,33 @@ mod tests {
         len: usize,
     }
 
-    /// `last`: the head that was found last, and what finds it again.
+    /// `last`: the head that was found last, and how its next message goes.
     fn send(
         from: &mut Outgoing,
         head: SlotHead,
         len: usize,
-        last: &mut Option<(SlotHead, Again)>,
+        last: &mut Option<(SlotHead, Next)>,
     ) -> Message {
-        let again = last.filter(|(found, _)| *found == head);
-        let sort = match again.and_then(|(_, again)| from.known_again(again, len)) {
-            Some(sort) => sort,
-            None => match from.known(&head, len) {
-                Some(sort) => {
-                    *last = Some((head, from.again()));
-                    sort
+        *last = last.and_then(|(found, next)| match from.is_next(&next) {
+            true => Some((found, next)),
+            false => Some((found, from.renewed(&next)?)),
+        });
+        let tag = match *last {
+            Some((found, next)) if found == head => {
+                from.count_next(&next, len);
+                next.tag(len)
+            }
+            _ => {
+                let known = from.known(&head, len);
+                let sort = known.unwrap_or_else(|| from.remember(&head, len));
+                from.count();
+                if known.is_some() {
+                    *last = from.next().map(|next| (head, next));
                 }
-                None => from.remember(&head, len),
-            },
+                sort.tag()
+            }
         };
-        from.count();
-        Message {
-            tag: sort.tag(),
-            head,
-            len,
-        }
+        Message { tag, head, len }
     }
 
     fn take(to: &mut Incoming, message: &Message) -> Sort {

@@ -54,6 +54,11 @@ impl Given {
         self.matched += bytes;
     }
 
+    /// So many bytes were said to have been matched since the sender was last told, and were not.
+    pub(crate) fn put_back(&mut self, bytes: u64) {
+        self.matched -= bytes;
+    }
+
     /// Whether the sender could be allowed `least` bytes more; `None`: as many as it is always told of.
     pub(crate) fn is_due(&self, least: Option<u64>) -> bool {
         let least = least.unwrap_or((self.window / 4).min(NEWS));
