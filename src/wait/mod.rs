@@ -79,7 +79,7 @@ impl Waiter {
             beds: beds.collect(),
             segment: segment.clone(),
             rank,
-            policy: Policy::new(mode),
+            policy: Policy::new(mode, nap.is_some()),
             nap,
             home: spread.then(|| Home::of(rank)).flatten(),
         }
