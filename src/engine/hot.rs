@@ -8,6 +8,7 @@ use super::sending::MIDDLE;
 use super::state::BATCH;
 use super::*;
 use crate::model::TypeCode;
+use crate::transport::mpi::Part;
 use crate::transport::shm::lane::FirstWord;
 use crate::transport::shm::{INLINE, LaneRx, SMALL};
 
@@ -194,10 +195,28 @@ impl Engine {
         let mut state = self.state.get_unlocked()?;
         let note = |site_id| note_call(&self.last_call, Call::Send as u32, site_id);
         let part = state.send_again((comm, world), tag, span, mode, site, note)?;
-        Some(part.map(|part| {
-            let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
-            state.leaves(world, envelope, span.clone(), mode, site, part)
-        }))
+        Some(part.map(|part| self.leaves(&mut state, (comm, world), tag, span, mode, site, part)))
+    }
+
+    /// A request for what [`Engine::send_again`] has sent, and has not left.
+    #[cold]
+    #[inline(never)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the call's own, one for one"
+    )]
+    fn leaves(
+        &self,
+        state: &mut State,
+        (comm, world): (&Comm, usize),
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+        part: Part,
+    ) -> RequestId {
+        let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
+        state.leaves(world, envelope, span.clone(), mode, site, part)
     }
 
     /// As [`Engine::send_now`], which has been tried, to a rank that is reached through a socket.
@@ -255,7 +274,7 @@ impl Engine {
     }
 
     /// As [`Engine::receive_from_afar`], through the site's MPI, of a message like one before: this is the way of most, and as short as can be. `Some(None)`: it
-    /// was waited for in vain.
+    /// was waited for in vain. `due` is as in [`Engine::next_from`].
     #[inline(always)]
     pub(super) fn receive_again(
         &self,
@@ -264,6 +283,7 @@ impl Engine {
         tag: Option<i32>,
         span: &RecvSpan,
         site: Site,
+        due: impl FnOnce(&mut State) -> bool,
     ) -> Option<Option<Soon>> {
         let Peer::Rank(rank) = from else { return None };
         let &world = comm.members().get(rank)?;
@@ -271,10 +291,10 @@ impl Engine {
             return None;
         }
         let mut state = self.state.get_unlocked()?;
-        state.mpi.as_ref()?;
-        if state.finalized
+        if due(&mut state)
+            || state.mpi.is_none()
+            || state.finalized
             || !state.places.is_remote(world)
-            || state.progress_was_due()
             || !state.contexts.of(comm.context()).is_quiet(rank)
         {
             return None;

@@ -5,6 +5,12 @@ use super::*;
 use crate::transport::shm::SMALL;
 
 impl Engine {
+    /// Whether all other ranks are reached through the site's MPI. Known where the program is built without it, so that the way by lanes is no longer for it.
+    #[inline(always)]
+    fn has_no_lanes(&self) -> bool {
+        crate::sys::mpi::Mpi::PRESENT && self.has_no_lanes
+    }
+
     /// Blocking send.
     #[inline(always)]
     pub(crate) fn send(
@@ -16,7 +22,7 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<()> {
-        match self.has_no_lanes {
+        match self.has_no_lanes() {
             true => self.send_afar(comm, to, tag, span, mode, site),
             false => self.send_near(comm, to, tag, span, mode, site),
         }
@@ -40,7 +46,7 @@ impl Engine {
     }
 
     /// As [`Engine::send`] where all other ranks are reached through the site's MPI.
-    #[inline(never)]
+    #[inline(always)]
     fn send_afar(
         &self,
         comm: &Comm,
@@ -166,8 +172,24 @@ impl Engine {
     }
 
     /// Blocking receive; `tag` `None` is any.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
+        match self.has_no_lanes() {
+            true => self.receive_afar(comm, from, tag, span, site),
+            false => self.receive_near(comm, from, tag, span, site),
+        }
+    }
+
+    /// As [`Engine::receive`] where some other ranks are reached through lanes.
+    #[inline]
+    fn receive_near(
         &self,
         comm: &Comm,
         from: Peer,
@@ -181,6 +203,22 @@ impl Engine {
         self.receive_generally(comm, from, tag, span.clone(), site)
     }
 
+    /// As [`Engine::receive`] where all other ranks are reached through the site's MPI.
+    #[inline(always)]
+    fn receive_afar(
+        &self,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
+        match self.receive_again(comm, from, tag, span, site, State::progress_is_due) {
+            Some(Some(Soon::Here(came))) => Ok(came.status()),
+            again => self.receive_after(again, comm, from, tag, span, site),
+        }
+    }
+
     /// As [`Engine::receive`], after [`Engine::receive_now`]. On its own, so that the way of most messages through the site's MPI is short.
     #[inline(never)]
     fn receive_generally(
@@ -191,11 +229,29 @@ impl Engine {
         span: RecvSpan,
         site: Site,
     ) -> Result<Status> {
-        match self.receive_again(comm, from, tag, &span, site) {
+        let was_due = |state: &mut State| state.progress_was_due();
+        match self.receive_again(comm, from, tag, &span, site, was_due) {
+            Some(Some(Soon::Here(came))) => Ok(came.status()),
+            again => self.receive_after(again, comm, from, tag, &span, site),
+        }
+    }
+
+    /// What is left to do after [`Engine::receive_again`], which has given that.
+    #[inline(never)]
+    fn receive_after(
+        &self,
+        again: Option<Option<Soon>>,
+        comm: &Comm,
+        from: Peer,
+        tag: Option<i32>,
+        span: &RecvSpan,
+        site: Site,
+    ) -> Result<Status> {
+        match again {
             Some(Some(Soon::Here(came))) => Ok(came.status()),
             Some(Some(Soon::Comes(request))) => self.finish_request(request, None, site),
-            Some(None) => self.receive_in_any_way(comm, from, tag, span, site),
-            None => self.receive_otherwise(comm, from, tag, span, site),
+            Some(None) => self.receive_in_any_way(comm, from, tag, span.clone(), site),
+            None => self.receive_otherwise(comm, from, tag, span.clone(), site),
         }
     }
 

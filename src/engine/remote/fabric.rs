@@ -101,8 +101,10 @@ struct Ready {
     like: Like,
     /// The site's id.
     site: u32,
-    /// It holds for so many bytes of credit, and as long as nothing is sent to that rank.
-    left: u64,
+    /// Shorter ones than this may go so: credit, and what travels with its envelope, allow no more.
+    shorter: usize,
+    /// It holds as long as no more messages than these were sent.
+    sends: u32,
     next: Next,
 }
 
@@ -262,30 +264,50 @@ impl State {
         let mpi = self.mpi.as_deref_mut()?;
         let payload = span.contiguous_ptr()?;
         let ready = mpi.ready.as_ref()?;
-        if !ready.like.is(&Like::of(comm, world, tag, span, mode, site)) {
-            return None;
-        }
-        if !mpi.fabric.is_next(world, &ready.next) {
-            self.get_ready();
-        }
-        let mpi = self.mpi.as_deref_mut()?;
-        let ready = mpi.ready.as_ref()?;
-        let (len, cost) = (span.len(), (span.len() as u64).max(EAGER_COST));
-        if cost > ready.left || (len > EAGER && len > mpi.fabric.longest(world)) {
+        let len = span.len();
+        if !ready.like.is(&Like::of(comm, world, tag, span, mode, site))
+            || ready.sends != mpi.fabric.sends()
+            || len >= ready.shorter
+            || len > EAGER
+        {
             return None;
         }
         note(ready.site);
         // SAFETY: the payload is lent until the send is over; it is over when the part has left.
-        let leaving = unsafe { mpi.fabric.start_next(world, &ready.next, payload, len) };
+        let mut leaving = unsafe { mpi.fabric.start_next(world, &ready.next, payload, len) };
         // While it leaves.
-        self.charge(world, cost);
+        self.sent_as_ready(len);
+        let left = |mpi: &Mpi| mpi.fabric.has_left(&mut leaving);
+        match self.mpi.as_deref().is_some_and(left) {
+            true => Some(None),
+            false => Some(self.leaves_late(leaving)),
+        }
+    }
+
+    /// A message was sent as was worked out. Works out how the next one goes.
+    #[inline(never)]
+    fn sent_as_ready(&mut self, len: usize) {
+        let Some(mpi) = self.mpi.as_deref_mut() else {
+            return;
+        };
+        let Some(ready) = &mut mpi.ready else {
+            return;
+        };
+        let to = ready.like.to;
+        mpi.fabric.count_next(to, &ready.next, len);
+        self.charge(to, (len as u64).max(EAGER_COST));
         self.get_ready();
-        let waiter = &self.waiter;
-        let most = || looks(len).min(waiter.first_polls());
-        Some(match self.mpi.as_deref() {
-            Some(mpi) => mpi.fabric.leaves_soon(leaving, most),
+    }
+
+    /// A message that had not left at the first look.
+    #[cold]
+    #[inline(never)]
+    fn leaves_late(&self, leaving: Part) -> Option<Part> {
+        let most = looks(leaving.len).min(self.waiter.first_polls());
+        match self.mpi.as_deref() {
+            Some(mpi) => mpi.fabric.leaves_late(leaving, most),
             None => Some(leaving),
-        })
+        }
     }
 
     /// A message has been sent that costs so much. Hears credit if that is used up soon.
@@ -302,7 +324,7 @@ impl State {
     }
 
     /// Works out how the next send goes that is like the one before.
-    #[inline(never)]
+    #[inline]
     fn get_ready(&mut self) {
         let Some(mpi) = self.mpi.as_deref_mut() else {
             return;
@@ -319,7 +341,11 @@ impl State {
             let remote = link.remote.as_ref()?;
             Some(remote.allowed.saturating_sub(link.charged))
         };
-        ready.left = self.links.get(to).and_then(allowed).unwrap_or(0);
+        ready.shorter = match self.links.get(to).and_then(allowed) {
+            Some(left) if left >= EAGER_COST => left.min(EAGER as u64) as usize + 1,
+            _ => 0,
+        };
+        ready.sends = mpi.fabric.sends();
         ready.next = next;
     }
 
@@ -367,7 +393,8 @@ impl State {
         mpi.ready = mpi.fabric.next_like(to).map(|next| Ready {
             like,
             site: envelope.site,
-            left: 0,
+            shorter: 0,
+            sends: 0,
             next,
         });
         self.charge(to, cost);

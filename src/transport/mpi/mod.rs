@@ -147,6 +147,8 @@ pub(crate) struct Fabric {
     /// By rank: what was sent there, and what came from there.
     sent: Vec<Option<Box<Outgoing>>>,
     came: Vec<Option<Box<Incoming>>>,
+    /// Messages sent to any rank.
+    sends: u32,
     /// The receive of what others tell of credit, if there is any.
     credit: Option<(Vec<u8>, Request)>,
     /// By rank that has said goodbye: how often it has told credit.
@@ -180,6 +182,7 @@ impl Fabric {
             spare: Vec::new(),
             sent: (0..ranks).map(|_| None).collect(),
             came: (0..ranks).map(|_| None).collect(),
+            sends: 0,
             streak: 0,
             saw_another: false,
             patience: PATIENCE,
@@ -489,7 +492,7 @@ impl Fabric {
         body: impl FnOnce(&mut Vec<u8>),
     ) {
         self.sent[to].get_or_insert_default().count();
-        self.awaited = None;
+        self.has_sent();
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         if let Some(frame) = frame {
@@ -551,46 +554,54 @@ impl Fabric {
         self.sent.get(to)?.as_ref()?.next()
     }
 
-    /// The same, once more messages were sent to that rank.
+    /// The same, once more messages were sent.
     pub(crate) fn renewed(&self, to: usize, next: &Next) -> Option<Next> {
         self.sent.get(to)?.as_ref()?.renewed(next)
     }
 
-    /// Whether nothing was sent to that rank since it was worked out.
+    /// How many messages were sent, to any rank. As what the next one goes was worked out for the number of then.
     #[inline(always)]
-    pub(crate) fn is_next(&self, to: usize, next: &Next) -> bool {
-        let sent = self.sent.get(to).and_then(Option::as_ref);
-        sent.is_some_and(|sent| sent.is_next(next))
+    pub(crate) fn sends(&self) -> u32 {
+        self.sends
     }
 
-    /// Starts to send a message as was worked out, which must be so that [`Fabric::is_next`].
+    /// Starts to send a message as was worked out since the last one was sent. It must be counted by [`Fabric::count_next`] before anything else is done.
     ///
     /// # Safety
     /// The `len` bytes at `payload` stay as they are until the part was seen to have left.
     #[inline(always)]
     pub(crate) unsafe fn start_next(
-        &mut self,
+        &self,
         to: usize,
         next: &Next,
         payload: *const u8,
         len: usize,
     ) -> Part {
         // SAFETY: the caller keeps the bytes.
-        let request = unsafe { self.mpi.send(to, next.tag(len), payload, len) };
+        Part::lent(
+            unsafe { self.mpi.send(to, next.tag(len), payload, len) },
+            len,
+        )
+    }
+
+    /// Counts what [`Fabric::start_next`] has sent.
+    #[inline]
+    pub(crate) fn count_next(&mut self, to: usize, next: &Next, len: usize) {
         if let Some(Some(sent)) = self.sent.get_mut(to) {
             sent.count_next(next, len);
         }
-        self.awaited = None;
-        Part::lent(request, len)
+        self.has_sent();
     }
 
-    /// A send's part, if it has not left by the last of so many looks, which is asked after the first.
     #[inline(always)]
-    pub(crate) fn leaves_soon(&self, mut part: Part, looks: impl FnOnce() -> u32) -> Option<Part> {
-        if self.has_left(&mut part) {
-            return None;
-        }
-        for _ in 1..looks() {
+    fn has_sent(&mut self) {
+        self.sends = self.sends.wrapping_add(1);
+        self.awaited = None;
+    }
+
+    /// A send's part, if it has not left by the last of so many looks, after the first.
+    pub(crate) fn leaves_late(&self, mut part: Part, looks: u32) -> Option<Part> {
+        for _ in 1..looks {
             if self.has_left(&mut part) {
                 return None;
             }
@@ -614,8 +625,12 @@ impl Fabric {
         if let Some(Some(sent)) = self.sent.get_mut(to) {
             sent.count();
         }
-        self.awaited = None;
-        self.leaves_soon(Part::lent(request, len), looks)
+        self.has_sent();
+        let mut part = Part::lent(request, len);
+        match self.has_left(&mut part) {
+            true => None,
+            false => self.leaves_late(part, looks()),
+        }
     }
 
     /// Looks which frames MPI has let go of. Whether any.

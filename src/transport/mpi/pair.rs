@@ -66,9 +66,8 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Next {
     place: usize,
-    /// How many heads were remembered, and how many messages sent, until then.
+    /// How many heads were remembered until then.
     changes: u32,
-    sent: u32,
     /// The length of the last one with that head, and the tags of one as long, and of any other.
     len: usize,
     like: i32,
@@ -167,7 +166,6 @@ impl Outgoing {
         Some(Next {
             place,
             changes: self.changes,
-            sent: self.sent,
             len: self.heads[place].as_ref()?.len,
             like: self.sort_of(place).tag(),
             other: Sort::Body(place).tag(),
@@ -182,14 +180,8 @@ impl Outgoing {
         }
     }
 
-    /// Whether no message was sent since that was worked out. (A head is remembered for a message that is sent then.)
-    #[inline(always)]
-    pub(super) fn is_next(&self, next: &Next) -> bool {
-        next.sent == self.sent
-    }
-
-    /// A message goes as [`Next`] says.
-    #[inline(always)]
+    /// A message goes as [`Next`] says, which was worked out when the one before it had been counted.
+    #[inline]
     pub(super) fn count_next(&mut self, next: &Next, len: usize) {
         if let Some(known) = &mut self.heads[next.place % HEADS] {
             known.len = len;
@@ -366,19 +358,19 @@ mod tests {
         len: usize,
     }
 
-    /// `last`: the head that was found last, and how its next message goes.
+    /// `last`: the head that was found last, how its next message goes, and how many were sent when that was worked out.
     fn send(
         from: &mut Outgoing,
         head: SlotHead,
         len: usize,
-        last: &mut Option<(SlotHead, Next)>,
+        last: &mut Option<(SlotHead, Next, u32)>,
     ) -> Message {
-        *last = last.and_then(|(found, next)| match from.is_next(&next) {
-            true => Some((found, next)),
-            false => Some((found, from.renewed(&next)?)),
+        *last = last.and_then(|(found, next, sent)| match sent == from.sent {
+            true => Some((found, next, sent)),
+            false => Some((found, from.renewed(&next)?, from.sent)),
         });
         let tag = match *last {
-            Some((found, next)) if found == head => {
+            Some((found, next, _)) if found == head => {
                 from.count_next(&next, len);
                 next.tag(len)
             }
@@ -387,7 +379,7 @@ mod tests {
                 let sort = known.unwrap_or_else(|| from.remember(&head, len));
                 from.count();
                 if known.is_some() {
-                    *last = from.next().map(|next| (head, next));
+                    *last = from.next().map(|next| (head, next, from.sent));
                 }
                 sort.tag()
             }
