@@ -104,7 +104,7 @@ struct Ready {
     /// Shorter ones than this may go so: credit, and what travels with its envelope, allow no more.
     shorter: usize,
     /// It holds as long as no more messages than these were sent.
-    sends: u32,
+    sends: u64,
     next: Next,
 }
 
@@ -768,10 +768,28 @@ impl State {
         site: Site,
         note: impl FnOnce(&mut State),
     ) -> Option<Option<Soon>> {
-        match self.mpi.as_mut()?.fabric.goes_straight() {
+        let straight =
+            self.mpi.as_mut()?.fabric.goes_straight() || self.closes_for_next(world, what, span);
+        match straight {
             true => self.receive_straight(world, what, span, site, false, note),
             false => None,
         }
+    }
+
+    /// Makes way for the next message to be received straight, if it is likely to be a long one. Whether that is so.
+    #[inline(never)]
+    fn closes_for_next(
+        &mut self,
+        world: usize,
+        (comm, _, tag): (&Comm, Peer, Option<i32>),
+        span: &RecvSpan,
+    ) -> bool {
+        let Some(mpi) = self.mpi.as_deref_mut() else {
+            return false;
+        };
+        let wanted = |head: &SlotHead, len: usize| fits(head, len, comm, tag, span);
+        let long = mpi.fabric.expected(world, wanted).map(|(_, _, len)| len);
+        long.is_some_and(|len| mpi.fabric.closes_for(len))
     }
 
     #[inline(always)]

@@ -44,6 +44,8 @@ const ASIDE: u32 = 16;
 /// Messages that must have been taken out of the ring one by one before it is to run out: at least, and at most where that was of no use.
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 1024;
+/// At most so much is remembered of how long messages came.
+const LUCK: i32 = 2;
 
 /// What keeps the parts of one long message apart from those of others of the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +150,7 @@ pub(crate) struct Fabric {
     sent: Vec<Option<Box<Outgoing>>>,
     came: Vec<Option<Box<Incoming>>>,
     /// Messages sent to any rank.
-    sends: u32,
+    sends: u64,
     /// The receive of what others tell of credit, if there is any.
     credit: Option<(Vec<u8>, Request)>,
     /// By rank that has said goodbye: how often it has told credit.
@@ -158,6 +160,8 @@ pub(crate) struct Fabric {
     /// Whether the last straight receive saw a message of another rank first.
     saw_another: bool,
     patience: u32,
+    /// Of the messages of [`EAGER`] bytes and more that straight receives waited for of late, or could have: more if they came so, less if they came in another way.
+    luck: i32,
     /// The rank that a blocking receive has waited for since the last send.
     awaited: Option<usize>,
 }
@@ -186,6 +190,7 @@ impl Fabric {
             streak: 0,
             saw_another: false,
             patience: PATIENCE,
+            luck: LUCK,
             awaited: None,
         };
         fabric.listen();
@@ -303,6 +308,17 @@ impl Fabric {
         closed
     }
 
+    /// Makes it so that [`Fabric::goes_straight`] for a message of so many bytes, if it is so long that the ring's copy costs more than to take back what is started,
+    /// and unless those came in another way of late. Whether it is so.
+    #[inline]
+    pub(crate) fn closes_for(&mut self, len: usize) -> bool {
+        let closed = len >= EAGER && self.luck > 0 && self.ring.closes(&self.mpi);
+        if closed {
+            self.streak = 0;
+        }
+        closed
+    }
+
     /// What the next message from a rank will be if it is like one before it that is `wanted`: as what it is asked for, its head and length.
     #[inline(always)]
     pub(crate) fn expected(
@@ -359,10 +375,14 @@ impl Fabric {
         self.saw_another = other;
         let here = !other
             && (self.mpi.is_over(&mut request) || self.comes_soon(&mut request, from, looks()));
-        match here {
+        let what = match here {
             true => Straight::Here,
             false => self.takes_back(request, from, len),
+        };
+        if len >= EAGER {
+            self.long_came(!matches!(what, Straight::Nothing));
         }
+        what
     }
 
     /// Whether what was asked for comes by the last of so many looks, after the first, and before something else from there. On its own, so that a look is short.
@@ -394,13 +414,24 @@ impl Fabric {
         if let Some(Some(came)) = self.came.get_mut(from) {
             came.put_back();
         }
-        self.was_straight();
+        match len {
+            ..EAGER => self.was_straight(),
+            // It says nothing of short ones that a long one comes in another way.
+            _ => self.streak = 0,
+        }
         Straight::Nothing
     }
 
     /// Whether the last straight receive saw a message of another rank. Its own message may have been there all the same.
     pub(crate) fn saw_another(&self) -> bool {
         self.saw_another
+    }
+
+    /// A long message came as a straight receive takes it, or has not.
+    #[cold]
+    fn long_came(&mut self, straight: bool) {
+        let change = if straight { 1 } else { -1 };
+        self.luck = (self.luck + change).clamp(-LUCK, LUCK);
     }
 
     /// What was expected did not come: how much a closed ring was of use tells how soon it is closed again.
@@ -430,6 +461,9 @@ impl Fabric {
             if let Some(Some(came)) = self.came.get_mut(from) {
                 if let Some(sort) = came.sort(tag, bytes) {
                     came.take(sort, bytes);
+                    if bytes >= EAGER && matches!(sort, Sort::Numbered(..)) {
+                        self.long_came(true);
+                    }
                 }
             }
         }
@@ -554,14 +588,14 @@ impl Fabric {
         self.sent.get(to)?.as_ref()?.next()
     }
 
-    /// The same, once more messages were sent.
+    /// The same, once a message was sent so, and counted.
     pub(crate) fn renewed(&self, to: usize, next: &Next) -> Option<Next> {
         self.sent.get(to)?.as_ref()?.renewed(next)
     }
 
     /// How many messages were sent, to any rank. As what the next one goes was worked out for the number of then.
     #[inline(always)]
-    pub(crate) fn sends(&self) -> u32 {
+    pub(crate) fn sends(&self) -> u64 {
         self.sends
     }
 
@@ -595,7 +629,7 @@ impl Fabric {
 
     #[inline(always)]
     fn has_sent(&mut self) {
-        self.sends = self.sends.wrapping_add(1);
+        self.sends += 1;
         self.awaited = None;
     }
 

@@ -12,7 +12,7 @@ struct Slot {
     /// MPI keeps its address.
     bytes: Vec<u8>,
     request: Request,
-    /// What came, once that was seen.
+    /// What came, once that was seen: at the head, or where it was found when the receive was to be taken back.
     arrived: Option<Arrived>,
 }
 
@@ -104,6 +104,25 @@ impl Ring {
         self.width = 0;
         self.open = self.started > 0;
         !self.open
+    }
+
+    /// Takes back what is started, the last one first, and is closed then. Whether it is: not where something has come.
+    #[inline(never)]
+    pub(super) fn closes(&mut self, mpi: &Mpi) -> bool {
+        while let Some(last) = self.started.checked_sub(1) {
+            let slot = &mut self.slots[(self.head + last) % SLOTS];
+            if slot.arrived.is_some() {
+                return false;
+            }
+            match mpi.take_back(&mut slot.request) {
+                Some(None) => self.started = last,
+                got => {
+                    slot.arrived = got.flatten();
+                    return false;
+                }
+            }
+        }
+        self.runs_out()
     }
 
     /// The bytes of what [`Ring::look`] found.
