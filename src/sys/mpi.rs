@@ -14,6 +14,7 @@ pub(crate) struct Mpi {
     /// Whether MPI was initialized here, and is to be finalized.
     ours: bool,
     threads: Threads,
+    takes_back_any: bool,
 }
 
 // SAFETY: handles of MPI are plain values that any thread may use; the caller keeps calls apart, as the level of threads demands.
@@ -96,6 +97,7 @@ impl Mpi {
             rank: rank as usize,
             size: size as usize,
             ours,
+            takes_back_any: library().starts_with("Open MPI"),
             // SAFETY: constants, which grow with what they allow.
             threads: unsafe {
                 match granted {
@@ -113,6 +115,12 @@ impl Mpi {
 
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether a receive from any process can be relied on to be taken back, or not, as MPI says. It is two receives in MPICH where messages of the same host have a way of their own, of
+    /// which one may be taken back while the other gets a message (its issues 7702 and 7703).
+    pub(crate) fn takes_back_any(&self) -> bool {
+        self.takes_back_any
     }
 
     /// Who may call it.
@@ -370,21 +378,23 @@ impl Mpi {
     pub(crate) fn take_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
         // SAFETY: a receive that was started.
         unsafe { ffi::MPI_Cancel(&mut request.0) };
-        for _ in 0..TESTS {
-            let (mut over, mut taken) = (0, 0);
-            let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
-            // SAFETY: a request that was started; the status is read only where MPI wrote it.
-            unsafe {
-                ffi::MPI_Test(&mut request.0, &mut over, status.as_mut_ptr());
-                if over == 0 {
-                    continue;
-                }
-                let status = status.assume_init();
-                ffi::MPI_Test_cancelled(&status, &mut taken);
-                return Some((taken == 0).then(|| arrived(&status)));
+        (0..TESTS).find_map(|_| self.came_or_taken_back(request))
+    }
+
+    /// As [`Mpi::received`], of a receive that was to be taken back, and had not been when [`Mpi::take_back`] gave up. `Some(None)`: it got nothing.
+    pub(crate) fn came_or_taken_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
+        let (mut over, mut taken) = (0, 0);
+        let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
+        // SAFETY: a request that was started; the status is read only where MPI wrote it.
+        unsafe {
+            ffi::MPI_Test(&mut request.0, &mut over, status.as_mut_ptr());
+            if over == 0 {
+                return None;
             }
+            let status = status.assume_init();
+            ffi::MPI_Test_cancelled(&status, &mut taken);
+            Some((taken == 0).then(|| arrived(&status)))
         }
-        None
     }
 
     /// Whether a receive is over, and what it got.
@@ -431,6 +441,16 @@ impl Mpi {
             }
         }
     }
+}
+
+/// What MPI calls itself.
+fn library() -> String {
+    let mut bytes = vec![0_u8; ffi::MPI_MAX_LIBRARY_VERSION_STRING as usize];
+    let mut len = 0;
+    // SAFETY: there is room for the longest name; MPI writes its length.
+    unsafe { ffi::MPI_Get_library_version(bytes.as_mut_ptr().cast(), &mut len) };
+    bytes.truncate(usize::try_from(len).unwrap_or(0));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[inline]

@@ -23,6 +23,10 @@ impl Mpi {
         match self.0 {}
     }
 
+    pub(crate) fn takes_back_any(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(crate) fn threads(&self) -> Threads {
         match self.0 {}
     }
@@ -114,6 +118,10 @@ impl Mpi {
     }
 
     pub(crate) fn take_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
+        match request.0 {}
+    }
+
+    pub(crate) fn came_or_taken_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
         match request.0 {}
     }
 

@@ -787,6 +787,9 @@ impl State {
         let Some(mpi) = self.mpi.as_deref_mut() else {
             return false;
         };
+        if span.contiguous_ptr().is_none() {
+            return false;
+        }
         let wanted = |head: &SlotHead, len: usize| fits(head, len, comm, tag, span);
         let long = mpi.fabric.expected(world, wanted).map(|(_, _, len)| len);
         long.is_some_and(|len| mpi.fabric.closes_for(len))

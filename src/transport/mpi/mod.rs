@@ -44,8 +44,9 @@ const ASIDE: u32 = 16;
 /// Messages that must have been taken out of the ring one by one before it is to run out: at least, and at most where that was of no use.
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 1024;
-/// At most so much is remembered of how long messages came.
-const LUCK: i32 = 2;
+/// At most so much is remembered of how long messages came; one that came as was hoped counts so much.
+const LUCK: u32 = 3;
+const LUCKY: u32 = 2;
 
 /// What keeps the parts of one long message apart from those of others of the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +162,9 @@ pub(crate) struct Fabric {
     saw_another: bool,
     patience: u32,
     /// Of the messages of [`EAGER`] bytes and more that straight receives waited for of late, or could have: more if they came so, less if they came in another way.
-    luck: i32,
+    luck: u32,
+    /// Whether the ring was closed for a long one.
+    closed_for_long: bool,
     /// The rank that a blocking receive has waited for since the last send.
     awaited: Option<usize>,
 }
@@ -191,6 +194,7 @@ impl Fabric {
             saw_another: false,
             patience: PATIENCE,
             luck: LUCK,
+            closed_for_long: false,
             awaited: None,
         };
         fabric.listen();
@@ -304,17 +308,19 @@ impl Fabric {
         let closed = self.streak >= self.patience && self.ring.runs_out();
         if closed {
             self.streak = 0;
+            self.closed_for_long = false;
         }
         closed
     }
 
-    /// Makes it so that [`Fabric::goes_straight`] for a message of so many bytes, if it is so long that the ring's copy costs more than to take back what is started,
-    /// and unless those came in another way of late. Whether it is so.
+    /// Makes it so that [`Fabric::goes_straight`] for a message of so many bytes, or soon, if it is so long that the ring's copy costs more than to take back what is
+    /// started, and unless those came in another way of late. Whether it is so.
     #[inline]
     pub(crate) fn closes_for(&mut self, len: usize) -> bool {
         let closed = len >= EAGER && self.luck > 0 && self.ring.closes(&self.mpi);
         if closed {
             self.streak = 0;
+            self.closed_for_long = true;
         }
         closed
     }
@@ -375,14 +381,13 @@ impl Fabric {
         self.saw_another = other;
         let here = !other
             && (self.mpi.is_over(&mut request) || self.comes_soon(&mut request, from, looks()));
-        let what = match here {
-            true => Straight::Here,
-            false => self.takes_back(request, from, len),
-        };
-        if len >= EAGER {
-            self.long_came(!matches!(what, Straight::Nothing));
+        if !here {
+            return self.takes_back(request, from, len);
         }
-        what
+        if len >= EAGER {
+            self.long_came(true);
+        }
+        Straight::Here
     }
 
     /// Whether what was asked for comes by the last of so many looks, after the first, and before something else from there. On its own, so that a look is short.
@@ -417,7 +422,10 @@ impl Fabric {
         match len {
             ..EAGER => self.was_straight(),
             // It says nothing of short ones that a long one comes in another way.
-            _ => self.streak = 0,
+            _ => {
+                self.long_came(false);
+                self.streak = 0;
+            }
         }
         Straight::Nothing
     }
@@ -430,14 +438,26 @@ impl Fabric {
     /// A long message came as a straight receive takes it, or has not.
     #[cold]
     fn long_came(&mut self, straight: bool) {
-        let change = if straight { 1 } else { -1 };
-        self.luck = (self.luck + change).clamp(-LUCK, LUCK);
+        self.luck = match straight {
+            true => (self.luck + LUCKY).min(LUCK),
+            false => self.luck.saturating_sub(1),
+        };
+    }
+
+    /// A message came by the ring. A straight receive would have taken it, if it is numbered.
+    #[inline(always)]
+    fn came_by_ring(&mut self, tag: i32, bytes: usize) {
+        if bytes >= EAGER && Sort::is_numbered(tag) {
+            self.long_came(true);
+        }
     }
 
     /// What was expected did not come: how much a closed ring was of use tells how soon it is closed again.
     #[cold]
     fn was_straight(&mut self) {
         self.patience = match self.streak {
+            // It was closed for others.
+            ..PATIENCE if self.closed_for_long => self.patience,
             ..PATIENCE => (2 * self.patience).min(MOST_PATIENCE),
             _ => PATIENCE,
         };
@@ -461,11 +481,9 @@ impl Fabric {
             if let Some(Some(came)) = self.came.get_mut(from) {
                 if let Some(sort) = came.sort(tag, bytes) {
                     came.take(sort, bytes);
-                    if bytes >= EAGER && matches!(sort, Sort::Numbered(..)) {
-                        self.long_came(true);
-                    }
                 }
             }
+            self.came_by_ring(tag, bytes);
         }
         self.streak += 1;
         self.ring.pass();
@@ -476,6 +494,7 @@ impl Fabric {
     pub(crate) fn next(&mut self) -> Option<Taken> {
         let Arrived { from, tag, bytes } = self.ring.look(&self.mpi, 1)?;
         self.streak = 0;
+        self.came_by_ring(tag, bytes);
         let all = core::mem::take(self.ring.bytes());
         let whole = |came: &mut Option<Box<Incoming>>| {
             let came = came.get_or_insert_default();

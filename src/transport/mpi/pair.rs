@@ -38,6 +38,11 @@ impl Sort {
         }
     }
 
+    /// Whether it is the tag of a message that a straight receive may ask for.
+    pub(super) fn is_numbered(tag: i32) -> bool {
+        tag >= NUMBERED
+    }
+
     /// A number is one below `WINDOW` here.
     #[inline]
     fn of(tag: i32) -> Option<Sort> {

@@ -6,6 +6,8 @@ use crate::sys::mpi_request::Arrived;
 const SLOTS: usize = 16;
 /// Receives that are started when the ring opens.
 const FIRST: usize = 2;
+/// More than so many are not taken back at once: they are started where much comes that nobody asked for.
+const FEW: usize = 4;
 
 /// Those from the head on are started, so many; the head's own may be over.
 struct Slot {
@@ -14,6 +16,8 @@ struct Slot {
     request: Request,
     /// What came, once that was seen: at the head, or where it was found when the receive was to be taken back.
     arrived: Option<Arrived>,
+    /// It was to be taken back, and has got something that is half come, or has not been taken back yet.
+    asked_back: bool,
 }
 
 /// A ring without slots receives nothing.
@@ -36,6 +40,7 @@ impl Ring {
                 request: mpi.receive(bytes.as_mut_ptr(), longest),
                 bytes,
                 arrived: None,
+                asked_back: false,
             }
         });
         Ring {
@@ -68,6 +73,9 @@ impl Ring {
         }
         loop {
             let slot = &mut self.slots[self.head];
+            if slot.asked_back {
+                return self.look_again(mpi);
+            }
             if let Some(arrived) = mpi.received(&mut slot.request) {
                 slot.arrived = Some(arrived);
                 return Some(arrived);
@@ -106,19 +114,35 @@ impl Ring {
         !self.open
     }
 
-    /// Takes back what is started, the last one first, and is closed then. Whether it is: not where something has come.
+    /// One look at a head that was to be taken back.
+    #[cold]
+    #[inline(never)]
+    fn look_again(&mut self, mpi: &Mpi) -> Option<Arrived> {
+        let slot = &mut self.slots[self.head];
+        let got = mpi.came_or_taken_back(&mut slot.request)?;
+        slot.asked_back = false;
+        slot.arrived = got;
+        if got.is_none() {
+            self.pass();
+        }
+        got
+    }
+
+    /// Is closed soon: takes back what is started, the last one first, where that is reliable and soon done; else starts no more. Whether it is closed.
     #[inline(never)]
     pub(super) fn closes(&mut self, mpi: &Mpi) -> bool {
-        while let Some(last) = self.started.checked_sub(1) {
+        let few = self.started <= FEW && mpi.takes_back_any();
+        while let Some(last) = self.started.checked_sub(1).filter(|_| few) {
             let slot = &mut self.slots[(self.head + last) % SLOTS];
-            if slot.arrived.is_some() {
-                return false;
+            if slot.arrived.is_some() || slot.asked_back {
+                break;
             }
             match mpi.take_back(&mut slot.request) {
                 Some(None) => self.started = last,
                 got => {
                     slot.arrived = got.flatten();
-                    return false;
+                    slot.asked_back = got.is_none();
+                    break;
                 }
             }
         }
