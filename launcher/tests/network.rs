@@ -107,7 +107,15 @@ fn tells_progress(line: &str) -> bool {
     counts.is_some_and(|(up, all)| is_number(up) && is_number(all)) && rest.contains("waiting for ")
 }
 
-/// Code, output and errors of a job that ends; without its progress.
+/// What a job wrote to standard error; without its progress.
+fn errors_in(bytes: &[u8]) -> String {
+    text(bytes)
+        .split_inclusive('\n')
+        .filter(|line| !tells_progress(line))
+        .collect()
+}
+
+/// Code, output and errors of a job that ends.
 fn run(command: &mut Command) -> (i32, String, String) {
     let Output {
         status,
@@ -115,11 +123,7 @@ fn run(command: &mut Command) -> (i32, String, String) {
         stderr,
     } = command.output().expect("the launcher starts");
     let code = status.code().unwrap_or_else(|| panic!("{status}"));
-    let errors = text(&stderr)
-        .split_inclusive('\n')
-        .filter(|line| !tells_progress(line))
-        .collect();
-    (code, text(&stdout), errors)
+    (code, text(&stdout), errors_in(&stderr))
 }
 
 fn sorted(out: &str) -> Vec<&str> {
@@ -486,15 +490,11 @@ fn a_reader_that_does_not_read_loses_no_host() {
     let mut out = Vec::new();
     let mut pipe = launcher.stdout.take().expect("a pipe");
     pipe.read_to_end(&mut out).expect("output");
-    let errors = errors.join().expect("a thread").expect("errors");
-    assert!(
-        launcher.wait().expect("an end").success(),
-        "{}",
-        text(&errors)
-    );
+    let errors = errors_in(&errors.join().expect("a thread").expect("errors"));
+    assert!(launcher.wait().expect("an end").success(), "{errors}");
     let count = |all: &[u8], byte| all.iter().filter(|b| **b == byte).count();
     assert_eq!(
-        (count(&out, b'x'), count(&errors, b'y')),
+        (count(&out, b'x'), count(errors.as_bytes(), b'y')),
         (80_000_000, 8_000_000)
     );
     assert_eq!((out.len(), errors.len()), (80_000_000, 8_000_000));
