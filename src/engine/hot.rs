@@ -216,7 +216,7 @@ impl Engine {
         part: Part,
     ) -> RequestId {
         let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
-        state.leaves(world, envelope, span.clone(), mode, site, part)
+        state.leaves(world, envelope, span.clone(), mode, site, (None, part))
     }
 
     /// As [`Engine::send_now`], which has been tried, to a rank that is reached through a socket.

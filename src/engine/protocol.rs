@@ -1,6 +1,7 @@
 //! What stands in a slot's head and body, by kind (see README.md). Encoding and decoding only.
 use super::RequestId;
 use crate::model::{Envelope, TypeCode};
+use crate::transport::mpi::Number;
 use crate::transport::shm::{self, Passage, SlotHead};
 
 pub(super) use shm::{CONTROL, EAGER_MAX, INLINE, LONG_MAX};
@@ -44,7 +45,7 @@ pub(super) enum Source {
     /// At this offset of the sender's heap, or with the sender until `CTS`.
     Heap(u64),
     /// On its way as messages of the system's MPI, which bear this number. Never in a lane.
-    Following(usize),
+    Following(Number),
     /// Here, or coming through a socket before `GRANT` as well as after it. Never in a lane.
     Ahead,
 }

@@ -14,7 +14,6 @@ pub(crate) struct Mpi {
     /// Whether MPI was initialized here, and is to be finalized.
     ours: bool,
     threads: Threads,
-    takes_back_any: bool,
 }
 
 // SAFETY: handles of MPI are plain values that any thread may use; the caller keeps calls apart, as the level of threads demands.
@@ -97,7 +96,6 @@ impl Mpi {
             rank: rank as usize,
             size: size as usize,
             ours,
-            takes_back_any: library().starts_with("Open MPI"),
             // SAFETY: constants, which grow with what they allow.
             threads: unsafe {
                 match granted {
@@ -115,12 +113,6 @@ impl Mpi {
 
     pub(crate) fn size(&self) -> usize {
         self.size
-    }
-
-    /// Whether a receive from any process can be relied on to be taken back, or not, as MPI says. It is two receives in MPICH where messages of the same host have a way of their own, of
-    /// which one may be taken back while the other gets a message (its issues 7702 and 7703).
-    pub(crate) fn takes_back_any(&self) -> bool {
-        self.takes_back_any
     }
 
     /// Who may call it.
@@ -300,7 +292,7 @@ impl Mpi {
     /// Starts the receive of one message that was not sent by [`Mpi::send`].
     ///
     /// # Safety
-    /// The `len` bytes at `to` are nobody else's until the request has been seen to be over.
+    /// The `len` bytes at `to` are nobody else's until the request has been seen to be over, or was taken back.
     pub(crate) unsafe fn receive_own(
         &self,
         from: usize,
@@ -356,8 +348,8 @@ impl Mpi {
         there != 0
     }
 
-    /// Whether a message of another rank than this one is the first that nobody asked for.
-    pub(crate) fn is_another_there(&self, than: usize) -> bool {
+    /// Who sent the first message of [`Mpi::send`] that no receive has taken, and its tag, if one is there.
+    pub(crate) fn first_unasked(&self) -> Option<(usize, i32)> {
         let mut there = 0;
         let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
         // SAFETY: the status is written where there is a message; the constants are MPI's own.
@@ -369,7 +361,11 @@ impl Mpi {
                 &mut there,
                 status.as_mut_ptr(),
             );
-            there != 0 && status.assume_init().MPI_SOURCE != int(than)
+            if there == 0 {
+                return None;
+            }
+            let status = status.assume_init();
+            Some((status.MPI_SOURCE as usize, status.MPI_TAG))
         }
     }
 
@@ -381,8 +377,7 @@ impl Mpi {
         (0..TESTS).find_map(|_| self.came_or_taken_back(request))
     }
 
-    /// As [`Mpi::received`], of a receive that was to be taken back, and had not been when [`Mpi::take_back`] gave up. `Some(None)`: it got nothing.
-    pub(crate) fn came_or_taken_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
+    fn came_or_taken_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
         let (mut over, mut taken) = (0, 0);
         let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
         // SAFETY: a request that was started; the status is read only where MPI wrote it.
@@ -441,16 +436,6 @@ impl Mpi {
             }
         }
     }
-}
-
-/// What MPI calls itself.
-fn library() -> String {
-    let mut bytes = vec![0_u8; ffi::MPI_MAX_LIBRARY_VERSION_STRING as usize];
-    let mut len = 0;
-    // SAFETY: there is room for the longest name; MPI writes its length.
-    unsafe { ffi::MPI_Get_library_version(bytes.as_mut_ptr().cast(), &mut len) };
-    bytes.truncate(usize::try_from(len).unwrap_or(0));
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[inline]

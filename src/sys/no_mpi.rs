@@ -23,10 +23,6 @@ impl Mpi {
         match self.0 {}
     }
 
-    pub(crate) fn takes_back_any(&self) -> bool {
-        match self.0 {}
-    }
-
     pub(crate) fn threads(&self) -> Threads {
         match self.0 {}
     }
@@ -113,15 +109,11 @@ impl Mpi {
         match self.0 {}
     }
 
-    pub(crate) fn is_another_there(&self, _than: usize) -> bool {
+    pub(crate) fn first_unasked(&self) -> Option<(usize, i32)> {
         match self.0 {}
     }
 
     pub(crate) fn take_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
-        match request.0 {}
-    }
-
-    pub(crate) fn came_or_taken_back(&self, request: &mut Request) -> Option<Option<Arrived>> {
         match request.0 {}
     }
 

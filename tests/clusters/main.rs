@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tercio::MpiError;
 use tercio::collective::SystemOperation;
 use tercio::datatype::{UserDatatype, View};
-use tercio::topology::Process;
+use tercio::topology::{Process, SimpleCommunicator};
 use tercio::traits::*;
 
 const TASK: &str = "TERCIO_TEST_TASK";
@@ -541,6 +541,72 @@ fn take_turns(other: &Process, rank: i32) {
     }
 }
 
+/// Long messages by turns, sent and received in all ways: what comes next is often, but not always, like what came before, and sometimes late.
+fn take_long_turns(world: &SimpleCommunicator, other: &Process, rank: i32) {
+    let mut room = vec![0_u8; 400_000];
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    for turn in 0..2000 {
+        let kind = if turn % 50 < 20 { 0 } else { random(10) };
+        let len = match turn % 200 {
+            ..100 => 30_000,
+            _ => [8, 30_000, 70_000, 400_000][random(4) as usize],
+        };
+        let payload = vec![(turn + len) as u8; len];
+        if (turn + rank as usize) % 2 == 0 {
+            match kind {
+                1 => tercio::request::scope(|scope| {
+                    other.immediate_send(scope, &payload[..]).wait();
+                }),
+                2 => other.synchronous_send(&payload[..]),
+                3 | 4 => tercio::request::scope(|scope| {
+                    // Received in the other order.
+                    let first = other.immediate_send_with_tag(scope, &payload[..], 6);
+                    other.send(&payload[..]);
+                    first.wait();
+                }),
+                5 => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    other.send(&payload[..]);
+                }
+                _ => other.send(&payload[..]),
+            }
+            continue;
+        }
+        if kind == 6 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let status = match kind {
+            4 | 7 => tercio::request::scope(|scope| {
+                let room = &mut room[..];
+                match kind {
+                    4 => other.immediate_receive_into_with_tag(scope, room, 0).wait(),
+                    _ => other.immediate_receive_into(scope, room).wait(),
+                }
+            }),
+            8 => world.any_process().receive_into(&mut room[..]),
+            9 => {
+                let status = other.probe();
+                assert_eq!(status.count(u8::equivalent_datatype()) as usize, len);
+                other.receive_into(&mut room[..])
+            }
+            _ => other.receive_into_with_tag(&mut room[..], 0),
+        };
+        let got = status.count(u8::equivalent_datatype()) as usize;
+        assert_eq!((status.tag(), got), (0, len), "turn {turn}");
+        assert!(room[..got] == payload, "turn {turn}");
+        if matches!(kind, 3 | 4) {
+            room.fill(0);
+            other.receive_into_with_tag(&mut room[..len], 6);
+            assert!(room[..len] == payload, "turn {turn}");
+        }
+        room[..len].fill(0);
+    }
+}
+
 /// The part of a task.
 fn play(task: &str) {
     if task == "threads" {
@@ -621,6 +687,7 @@ fn play(task: &str) {
             }
             if rank < 2 {
                 take_turns(&world.process_at_rank(1 - rank), rank);
+                take_long_turns(&world, &world.process_at_rank(1 - rank), rank);
             }
             let mut sum = 0;
             world.all_reduce_into(&rank, &mut sum, SystemOperation::sum());

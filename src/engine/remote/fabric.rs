@@ -12,7 +12,7 @@ use crate::job::RankState;
 use crate::model::error::Result;
 use crate::model::{Envelope, Site, Status, TypeCode};
 use crate::transport::mpi::{
-    AHEAD, EAGER, Fabric, HELD, NUMBERS, Next, Number, Numbers, PART, Part, Straight,
+    AHEAD, EAGER, Fabric, HELD, Next, Number, Numbers, PART, Part, Straight,
 };
 use crate::transport::shm::{CONTROL, SMALL, SlotHead};
 use crate::transport::tcp::credit::Given;
@@ -28,6 +28,10 @@ const BATCH: usize = 32;
 const SOON: u32 = 100;
 /// The same where its memory is MPI's meanwhile, and where a send's is: a longer one of them takes 4 µs here.
 const STRAIGHT: u32 = 400;
+/// The most of these, however long it is: half a millisecond.
+const MOST_LOOKS: u32 = 4096;
+/// One in so many of these a sender waits before it offers what its receiver is likely to have asked for: three times as long as that takes here.
+const EARLY: u32 = 4;
 /// A rank with a payload under way does not sleep before so much time has passed without any news of it: an MPI moves bytes only while it is called.
 const MOVING: Duration = Duration::from_millis(10);
 /// How long a blocked rank sleeps between two looks: nothing wakes it when a message comes.
@@ -37,7 +41,7 @@ const NAP: Duration = Duration::from_micros(100);
 struct Coming {
     id: RequestId,
     from: usize,
-    /// None of a short message, which is one part that is asked for.
+    /// None of a message that is one part which was asked for before it was seen.
     number: Option<Number>,
     total: usize,
     /// Bytes for which receives are posted, and bytes that are there.
@@ -50,7 +54,7 @@ struct Coming {
 struct Going {
     id: RequestId,
     to: usize,
-    /// None of a short message, which is one part that has been sent.
+    /// None of a short message, which is one part.
     number: Option<Number>,
     total: usize,
     at: usize,
@@ -141,7 +145,12 @@ impl Mpi {
 
     /// Whether payloads are under way, for which MPI may need this rank's processor.
     pub(in super::super) fn is_moving(&self) -> bool {
-        !(self.coming.is_empty() && self.going.is_empty()) && self.moved.elapsed() < MOVING
+        !self.is_still() && self.moved.elapsed() < MOVING
+    }
+
+    /// Whether no payload is under way.
+    fn is_still(&self) -> bool {
+        self.coming.is_empty() && self.going.is_empty()
     }
 
     /// Leaves MPI, when nothing is under way.
@@ -158,6 +167,27 @@ impl Mpi {
     #[inline]
     pub(super) fn is_to_tell(&self, from: usize) -> bool {
         self.fabric.is_to_tell(from)
+    }
+
+    /// By which number a payload of so many bytes is to follow the offer with this head, which is the next message to this rank; `None`: none is free.
+    fn follows_by(&mut self, to: usize, head: &SlotHead, len: usize) -> Option<Number> {
+        let number = self.follows.take()?;
+        let known = self.is_known(to, head, len);
+        if len > EAGER {
+            self.fabric.offers(to, head, len);
+        }
+        if known.is_some() {
+            self.follows.give_back(number);
+        }
+        known.or(Some(Number::Following(number)))
+    }
+
+    /// By which number the receiver can know such a payload before it is offered, if it can.
+    fn is_known(&self, to: usize, head: &SlotHead, len: usize) -> Option<Number> {
+        let known = self.fabric.like_before(to, head, len)?;
+        let is_its = |going: &Going| going.to == to && going.number == Some(known);
+        let is_one_part = (EAGER + 1..=PART).contains(&len);
+        (is_one_part && !self.going.iter().any(is_its)).then_some(known)
     }
 
     /// Tells a rank how many bytes it may send in all.
@@ -205,10 +235,18 @@ impl Came {
     }
 }
 
+/// What an offer says behind its head.
+fn offer(bytes: u64, answer: u64) -> impl FnOnce(&mut Vec<u8>) {
+    move |out| {
+        out.extend(bytes.to_le_bytes());
+        out.extend(answer.to_le_bytes());
+    }
+}
+
 /// Looks for a message of so many bytes where its memory is MPI's meanwhile.
 #[inline(always)]
 fn looks(bytes: usize) -> u32 {
-    STRAIGHT + (bytes / 64) as u32
+    (STRAIGHT + (bytes / 64) as u32).min(MOST_LOOKS)
 }
 
 /// Whether a message with this head and of so many bytes is what a receive wants, and has room there.
@@ -353,8 +391,7 @@ impl State {
     #[inline(always)]
     pub(in super::super) fn sends_soon(&self, to: usize, len: usize) -> bool {
         let far = |link: &Link| link.remote.is_some();
-        let short = |mpi: &Mpi| len <= EAGER || len <= mpi.fabric.longest(to);
-        self.mpi.as_deref().is_some_and(short) && self.links.get(to).is_some_and(far)
+        len <= PART && self.mpi.is_some() && self.links.get(to).is_some_and(far)
     }
 
     /// Sends a message whose like was sent before, if its way is MPI and nothing stands in it. `Some(None)`: it has left.
@@ -367,6 +404,9 @@ impl State {
         mode: SendMode,
         site: Site,
     ) -> Option<Option<RequestId>> {
+        if span.len() > EAGER {
+            return self.send_ahead(to, envelope, span, mode, site);
+        }
         let (mpi, payload) = (self.mpi.as_mut()?, span.contiguous_ptr()?);
         let link = self.links.get_mut(to)?;
         let cost = (span.len() as u64).max(EAGER_COST);
@@ -407,8 +447,65 @@ impl State {
                 span.clone(),
                 mode,
                 site,
-                part,
+                (None, part),
             ))),
+        }
+    }
+
+    /// Sends the payload of a message like one before, and then its offer: the receiver may have asked for it.
+    #[inline(never)]
+    fn send_ahead(
+        &mut self,
+        to: usize,
+        envelope: Envelope,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> Option<Option<RequestId>> {
+        let (payload, len) = (span.contiguous_ptr()?, span.len());
+        let mut frame = Frame {
+            kind: Kind::Offer,
+            len: OFFER,
+            head: head_of(&envelope),
+        };
+        self.hear_if_far_ahead(to);
+        let mpi = self.mpi.as_deref_mut()?;
+        let number = mpi.is_known(to, &frame.head, len)?;
+        let awaited = mpi.fabric.is_awaited(to);
+        // SAFETY: the payload is lent until the send is over; it is over when the part has left.
+        let mut part = unsafe { mpi.fabric.send_ahead(to, number, payload, len) };
+        let polls = self.waiter.first_polls();
+        if awaited {
+            // One that is asked for has left as soon as it has been copied: then it is nothing that anybody needs to be told of.
+            let mut early = 0..looks(len).min(polls) / EARLY;
+            let left = early.any(|_| mpi.fabric.has_left(&mut part));
+            mpi.fabric.was_awaited(to, left);
+            if left {
+                return Some(None);
+            }
+        }
+        frame.head.flags |= FLAG_FOLLOWS;
+        let told = offer(envelope.bytes, number.told());
+        mpi.fabric.offer(to, &frame, told);
+        let Some(part) = mpi.fabric.leaves_late(part, looks(len).min(polls)) else {
+            return Some(None);
+        };
+        let part = (Some(number), part);
+        Some(Some(self.leaves(
+            to,
+            envelope,
+            span.clone(),
+            mode,
+            site,
+            part,
+        )))
+    }
+
+    /// Hears what was taken of what was sent to a rank, if that is time.
+    fn hear_if_far_ahead(&mut self, to: usize) {
+        let is_far = |mpi: &Mpi| mpi.fabric.is_far_ahead(to);
+        if self.mpi.as_deref().is_some_and(is_far) {
+            self.hear_credit();
         }
     }
 
@@ -448,9 +545,9 @@ impl State {
         if !may(&self.links[to]) {
             self.hear_credit();
         }
+        self.hear_if_far_ahead(to);
         let link = &mut self.links[to];
-        let longest = self.mpi.as_ref()?.fabric.longest(to);
-        if mode != SendMode::Synchronous && len <= longest && may(link) {
+        if mode != SendMode::Synchronous && len <= EAGER && may(link) {
             link.charged += cost;
             // What is small is copied, so that its send is over at once.
             let lent = span.contiguous_ptr().filter(|_| len > SMALL);
@@ -459,7 +556,7 @@ impl State {
                 let fabric = &mut self.mpi.as_mut()?.fabric;
                 fabric.send_short(to, &frame, lent, |out| append(out, &span, 0, len))
             };
-            return part.map(|part| self.leaves(to, envelope, span, mode, site, part));
+            return part.map(|part| self.leaves(to, envelope, span, mode, site, (None, part)));
         }
         let send = Send {
             envelope,
@@ -473,26 +570,30 @@ impl State {
         (frame.kind, frame.len) = (Kind::Offer, OFFER);
         let number = match len {
             ..=HELD => None,
-            _ => self.mpi.as_mut().and_then(|mpi| mpi.follows.take()),
+            _ => self
+                .mpi
+                .as_mut()
+                .and_then(|mpi| mpi.follows_by(to, &frame.head, len)),
         };
-        let answer = match number {
-            Some(number) => {
-                frame.head.flags |= FLAG_FOLLOWS;
-                number as u64
-            }
-            None => id.number(),
-        };
-        self.send_frame(to, &frame, |out| {
-            out.extend(envelope.bytes.to_le_bytes());
-            out.extend(answer.to_le_bytes());
-        });
-        if let Some(number) = number {
-            self.begin_to_send(id, to, Number::Following(number), len);
+        // A receiver that knows the number has asked for the payload, and waits for that.
+        if let Some(number @ Number::Known(_)) = number {
+            self.begin_to_send(id, to, number, len);
+        }
+        if number.is_some() {
+            frame.head.flags |= FLAG_FOLLOWS;
+        }
+        let answer = number.map_or(id.number(), Number::told);
+        if let Some(mpi) = &mut self.mpi {
+            let told = offer(envelope.bytes, answer);
+            mpi.fabric.send_offer(to, number, &frame, told);
+        }
+        if let Some(number @ Number::Following(_)) = number {
+            self.begin_to_send(id, to, number, len);
         }
         Some(id)
     }
 
-    /// A short message has been sent, and MPI has not let go of its payload.
+    /// A message has been sent, by this number if it is a long one, and MPI has not let go of its payload, which is one part.
     #[cold]
     pub(in super::super) fn leaves(
         &mut self,
@@ -501,7 +602,7 @@ impl State {
         span: SendSpan,
         mode: SendMode,
         site: Site,
-        part: Part,
+        (number, part): (Option<Number>, Part),
     ) -> RequestId {
         let total = span.len();
         let send = Send {
@@ -518,7 +619,7 @@ impl State {
             mpi.going.push(Going {
                 id,
                 to,
-                number: None,
+                number,
                 total,
                 at: total,
                 parts: VecDeque::from([part]),
@@ -599,10 +700,23 @@ impl State {
         &mut self,
         id: RequestId,
         from: usize,
-        number: usize,
+        number: Number,
         total: usize,
     ) {
-        self.begin_to_receive(id, from, Number::Following(number), total);
+        if let Some(mpi) = &mut self.mpi {
+            mpi.fabric.was_matched(from, number);
+        }
+        self.begin_to_receive(id, from, number, total);
+    }
+
+    /// An offer was taken whose payload goes by this number.
+    pub(super) fn was_offered(&mut self, from: usize, envelope: &Envelope, number: Number) {
+        if let Some(mpi) = &mut self.mpi {
+            if envelope.bytes > EAGER as u64 {
+                let (head, len) = (head_of(envelope), envelope.bytes as usize);
+                mpi.fabric.was_offered(from, &head, len, number);
+            }
+        }
     }
 
     /// The payload of a receive comes from here on.
@@ -669,13 +783,13 @@ impl State {
             }
             _ => return Err(corrupt(from, "an answer to a send that is not under way")),
         };
-        if number >= NUMBERS as u64 {
+        let Some(number) = Number::of_grant(number) else {
             return Err(corrupt(
                 from,
                 "an answer with a number that no receiver gives",
             ));
-        }
-        self.begin_to_send(id, from, Number::Granted(number as usize), total);
+        };
+        self.begin_to_send(id, from, number, total);
         Ok(())
     }
 
@@ -742,7 +856,6 @@ impl State {
             return soon.map(Ok);
         }
         let mpi = self.mpi.as_mut()?;
-        mpi.fabric.awaits(world);
         let polls = self.waiter.first_polls();
         let (sender, head, body) = mpi.fabric.first_short(polls.min(SOON))?;
         let len = body.len();
@@ -766,33 +879,50 @@ impl State {
         what: (&Comm, Peer, Option<i32>),
         span: &RecvSpan,
         site: Site,
-        note: impl FnOnce(&mut State),
+        note: impl Fn(&mut State),
     ) -> Option<Option<Soon>> {
-        let straight =
-            self.mpi.as_mut()?.fabric.goes_straight() || self.closes_for_next(world, what, span);
-        match straight {
-            true => self.receive_straight(world, what, span, site, false, note),
-            false => None,
+        if self.mpi.as_mut()?.fabric.goes_straight() {
+            let soon = self.receive_straight(world, what, span, site, false, &note);
+            if soon.is_some() {
+                return soon;
+            }
         }
+        self.receive_ahead(world, what, span, site, &note)
     }
 
-    /// Makes way for the next message to be received straight, if it is likely to be a long one. Whether that is so.
+    /// Receives the payload of a message that is likely to be offered, into the receive's memory, before it is known to be.
     #[inline(never)]
-    fn closes_for_next(
+    fn receive_ahead(
         &mut self,
         world: usize,
-        (comm, _, tag): (&Comm, Peer, Option<i32>),
+        (comm, from, tag): (&Comm, Peer, Option<i32>),
         span: &RecvSpan,
-    ) -> bool {
-        let Some(mpi) = self.mpi.as_deref_mut() else {
-            return false;
-        };
-        if span.contiguous_ptr().is_none() {
-            return false;
-        }
+        site: Site,
+        note: &dyn Fn(&mut State),
+    ) -> Option<Option<Soon>> {
+        let mpi = self.mpi.as_deref_mut()?;
+        let room = span.contiguous_ptr()?;
         let wanted = |head: &SlotHead, len: usize| fits(head, len, comm, tag, span);
-        let long = mpi.fabric.expected(world, wanted).map(|(_, _, len)| len);
-        long.is_some_and(|len| mpi.fabric.closes_for(len))
+        let (expected, head, len) = mpi.fabric.expected(world, wanted)?;
+        if len <= EAGER || len > PART {
+            return None;
+        }
+        let (came, head) = (Came::of(head, len), *head);
+        // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
+        let (part, number) = unsafe { mpi.fabric.ask_ahead(world, (expected, len), room) }?;
+        note(self);
+        self.tell_through_mpi(world);
+        let (mpi, waiter) = (self.mpi.as_deref_mut()?, &self.waiter);
+        let most = waiter.first_polls().min(looks(len));
+        let soon = match mpi.fabric.receive_ahead(world, (part, number), most) {
+            Straight::Here => Soon::Here(came),
+            Straight::Nothing => return Some(None),
+            Straight::UnderWay(part) => {
+                let receive = receive_of(comm, from, tag, span.clone(), site);
+                Soon::Comes(self.comes(world, receive, (&head, len as u64), part))
+            }
+        };
+        Some(Some(soon))
     }
 
     #[inline(always)]
@@ -814,14 +944,10 @@ impl State {
                 .map(|known| (room, known)),
             None => None,
         };
-        let Some((room, (expected, head, len))) = known else {
-            mpi.fabric.awaits(world);
-            return None;
-        };
+        let (room, (expected, head, len)) = known.filter(|(_, (_, _, len))| *len <= EAGER)?;
         let (came, head) = (Came::of(head, len), *head);
         // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
         let asked = unsafe { mpi.fabric.ask(world, (expected, len), room) };
-        mpi.fabric.awaits(world);
         note(self);
         // Of earlier messages, now, so that no answer waits for that.
         self.tell_through_mpi(world);
@@ -836,10 +962,8 @@ impl State {
                 return Some(None);
             }
             Straight::UnderWay(part) => {
-                let mut receive = receive_of(comm, from, tag, span.clone(), site);
-                receive.message = Some((protocol::envelope_of(&head, len as u64), world));
-                receive.phase = RecvPhase::Coming { got: 0 };
-                Soon::Comes(self.comes(world, receive, part))
+                let receive = receive_of(comm, from, tag, span.clone(), site);
+                Soon::Comes(self.comes(world, receive, (&head, len as u64), part))
             }
         };
         Some(Some(soon))
@@ -850,7 +974,7 @@ impl State {
     #[cold]
     #[inline(never)]
     fn progress_beside(&mut self, straight: bool) -> Result<bool> {
-        let still = |mpi: &Mpi| mpi.coming.is_empty() && mpi.going.is_empty() && !mpi.owes();
+        let still = |mpi: &Mpi| mpi.is_still() && !mpi.owes();
         if !straight
             || !self.runs.is_empty()
             || !self.mpi.as_deref().is_some_and(still)
@@ -863,10 +987,18 @@ impl State {
         Ok(true)
     }
 
-    /// A short message is on its way to its receive.
+    /// A message of which nothing else is to come, with this head and of so many bytes, is on its way to its receive.
     #[cold]
-    fn comes(&mut self, from: usize, receive: Receive, part: Part) -> RequestId {
+    fn comes(
+        &mut self,
+        from: usize,
+        mut receive: Receive,
+        (head, bytes): (&SlotHead, u64),
+        part: Part,
+    ) -> RequestId {
         let total = part.len;
+        receive.message = Some((protocol::envelope_of(head, bytes), from));
+        receive.phase = RecvPhase::Coming { got: 0 };
         let id = self.requests.add_receive(receive);
         if let Some(mpi) = &mut self.mpi {
             mpi.moved = Instant::now();

@@ -9,7 +9,7 @@ use super::super::requests::RecvPhase;
 use super::super::state::{State, corrupt};
 use crate::model::error::Result;
 use crate::model::{Envelope, Error, TypeCode};
-use crate::transport::mpi::NUMBERS;
+use crate::transport::mpi::Number;
 use crate::transport::shm::CONTROL;
 use crate::transport::tcp::frame::{Broken, Frame, Kind};
 use crate::transport::tcp::inbox::Sink;
@@ -223,10 +223,13 @@ impl State {
                 let send = number(&body[8..]);
                 let source = match frame.head.flags & FLAG_FOLLOWS {
                     0 => Source::Held,
-                    _ if self.mpi.is_some() && send < NUMBERS as u64 && envelope.bytes > 0 => {
-                        Source::Following(send as usize)
-                    }
-                    _ => return Err(corrupt(from, "an offer that no sender writes")),
+                    _ => match Number::of_offer(send).filter(|_| envelope.bytes > 0) {
+                        Some(number) if self.mpi.is_some() => {
+                            self.was_offered(from, &envelope, number);
+                            Source::Following(number)
+                        }
+                        _ => return Err(corrupt(from, "an offer that no sender writes")),
+                    },
                 };
                 let source = match (source, frame.head.flags & FLAG_AHEAD) {
                     (source, 0) => source,

@@ -7,28 +7,26 @@ mod ring;
 use crate::sys::mpi::{Mpi, Request};
 use crate::sys::mpi_request::Arrived;
 use crate::transport::shm::SlotHead;
-use crate::transport::tcp::frame::{Frame, HEAD, Kind};
+use crate::transport::tcp::frame::{Frame, HEAD, Kind, OFFER};
 use core::ops::Range;
 pub(crate) use pair::Next;
-use pair::{Incoming, Outgoing, Sort};
+use pair::{Incoming, Outgoing, PAYLOADS, Sort};
 use ring::Ring;
 use std::collections::VecDeque;
 
 /// The longest message that travels with its envelope. At a receiver that does not wait for it, it is copied once more than MPI does; a longer one costs a
-/// message more (measured by scripts/compare --rows mpi).
+/// message more, unless it is asked for ahead (measured by scripts/compare --rows mpi).
 pub(crate) const EAGER: usize = 16 * 1024;
-/// The same for a message to the rank that was waited for last, where nothing was sent since: whoever answers so is likely to be received from straight.
-const ANSWER: usize = 64 * 1024;
 /// The longest message that may not follow its envelope before it is matched.
 pub(crate) const HELD: usize = 8 * 1024;
 /// Bytes of a frame with its body.
-const FRAME: usize = HEAD + ANSWER;
+const FRAME: usize = HEAD + EAGER;
 /// Bytes of a part: large enough that MPI's own pipelines fill, small enough for the buffer of a payload with gaps.
 pub(crate) const PART: usize = 8 << 20;
 /// Parts of one message that are under way at a time.
 pub(crate) const AHEAD: usize = 2;
-/// Long messages that come at a time by numbers of one kind: MPI promises tags up to 32767.
-pub(crate) const NUMBERS: usize = 16 * 1024 - 1;
+/// Long messages that come at a time by numbers of one kind.
+const NUMBERS: usize = 8 * 1024 - 1;
 
 /// Tags of messages with a receive of their own: parts of payloads that were granted, and of those that follow their envelope.
 const GRANTED: i32 = 0;
@@ -36,17 +34,20 @@ const FOLLOWING: i32 = GRANTED + NUMBERS as i32;
 
 /// On the communicator of the parts: what a rank may send.
 const CREDIT: i32 = FOLLOWING + NUMBERS as i32;
-/// Bytes of that: how many bytes it may in all, and how many messages were taken.
+/// Payloads that their receiver can ask for ahead.
+const AHEAD_OF_OFFERS: i32 = CREDIT + 1;
+// MPI promises tags up to 32767.
+const _: () = assert!(AHEAD_OF_OFFERS + PAYLOADS as i32 <= 32768);
+/// Bytes of credit: how many bytes it may in all, and how many messages were taken.
 const TOLD: usize = 12;
 
 /// Looks of a straight receive between two looks whether something else has come from there.
 const ASIDE: u32 = 16;
+/// A message counts once more for each so many bytes.
+const COSTLY: usize = 4096;
 /// Messages that must have been taken out of the ring one by one before it is to run out: at least, and at most where that was of no use.
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 1024;
-/// At most so much is remembered of how long messages came; one that came as was hoped counts so much.
-const LUCK: u32 = 3;
-const LUCKY: u32 = 2;
 
 /// What keeps the parts of one long message apart from those of others of the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) enum Number {
     Granted(usize),
     /// The sender took it.
     Following(usize),
+    /// Both knew it: that of a message like one before.
+    Known(usize),
 }
 
 impl Number {
@@ -62,7 +65,31 @@ impl Number {
         match self {
             Number::Granted(number) => GRANTED + number as i32,
             Number::Following(number) => FOLLOWING + number as i32,
+            Number::Known(number) => AHEAD_OF_OFFERS + number as i32,
         }
+    }
+
+    /// As an offer tells its receiver.
+    pub(crate) fn told(self) -> u64 {
+        match self {
+            Number::Granted(number) | Number::Following(number) => number as u64,
+            Number::Known(number) => (NUMBERS + number) as u64,
+        }
+    }
+
+    /// What an offer tells; `None`: no sender writes that.
+    pub(crate) fn of_offer(told: u64) -> Option<Number> {
+        let told = usize::try_from(told).ok()?;
+        match told.checked_sub(NUMBERS) {
+            None => Some(Number::Following(told)),
+            Some(number) => (number < PAYLOADS).then_some(Number::Known(number)),
+        }
+    }
+
+    /// What a grant tells.
+    pub(crate) fn of_grant(told: u64) -> Option<Number> {
+        let number = usize::try_from(told).ok()?;
+        (number < NUMBERS).then_some(Number::Granted(number))
     }
 }
 
@@ -156,17 +183,11 @@ pub(crate) struct Fabric {
     credit: Option<(Vec<u8>, Request)>,
     /// By rank that has said goodbye: how often it has told credit.
     promised: Vec<Option<u32>>,
-    /// Messages in a row that were taken out of the open ring one by one, or straight, while it was closed.
+    /// Messages in a row that were taken out of the open ring one by one, long ones counting more, or straight, while it was closed.
     streak: u32,
     /// Whether the last straight receive saw a message of another rank first.
     saw_another: bool,
     patience: u32,
-    /// Of the messages of [`EAGER`] bytes and more that straight receives waited for of late, or could have: more if they came so, less if they came in another way.
-    luck: u32,
-    /// Whether the ring was closed for a long one.
-    closed_for_long: bool,
-    /// The rank that a blocking receive has waited for since the last send.
-    awaited: Option<usize>,
 }
 
 impl Fabric {
@@ -193,9 +214,6 @@ impl Fabric {
             streak: 0,
             saw_another: false,
             patience: PATIENCE,
-            luck: LUCK,
-            closed_for_long: false,
-            awaited: None,
         };
         fabric.listen();
         fabric
@@ -281,21 +299,6 @@ impl Fabric {
         sent.is_some_and(|sent| sent.is_far_ahead())
     }
 
-    /// A blocking receive waits for this rank.
-    #[inline(always)]
-    pub(crate) fn awaits(&mut self, from: usize) {
-        self.awaited = Some(from);
-    }
-
-    /// The longest message that travels with its envelope to this rank now.
-    #[inline(always)]
-    pub(crate) fn longest(&self, to: usize) -> usize {
-        match self.awaited == Some(to) {
-            true => ANSWER,
-            false => EAGER,
-        }
-    }
-
     /// Whether messages may be received straight into their receives' memory: nothing else takes them then.
     #[inline(always)]
     pub(crate) fn goes_straight(&mut self) -> bool {
@@ -308,19 +311,6 @@ impl Fabric {
         let closed = self.streak >= self.patience && self.ring.runs_out();
         if closed {
             self.streak = 0;
-            self.closed_for_long = false;
-        }
-        closed
-    }
-
-    /// Makes it so that [`Fabric::goes_straight`] for a message of so many bytes, or soon, if it is so long that the ring's copy costs more than to take back what is
-    /// started, and unless those came in another way of late. Whether it is so.
-    #[inline]
-    pub(crate) fn closes_for(&mut self, len: usize) -> bool {
-        let closed = len >= EAGER && self.luck > 0 && self.ring.closes(&self.mpi);
-        if closed {
-            self.streak = 0;
-            self.closed_for_long = true;
         }
         closed
     }
@@ -377,17 +367,21 @@ impl Fabric {
         if let Some(Some(came)) = self.came.get_mut(from) {
             came.take(sort, len);
         }
-        let other = aside && self.mpi.is_another_there(from);
+        let other = aside && self.is_another_there(from);
         self.saw_another = other;
         let here = !other
             && (self.mpi.is_over(&mut request) || self.comes_soon(&mut request, from, looks()));
-        if !here {
-            return self.takes_back(request, from, len);
+        match here {
+            true => Straight::Here,
+            false => self.takes_back(request, from, len),
         }
-        if len >= EAGER {
-            self.long_came(true);
-        }
-        Straight::Here
+    }
+
+    /// Whether a message of another rank than this one is the first that nobody asked for, or one behind which others may be: the offer of what was taken before.
+    #[cold]
+    fn is_another_there(&self, than: usize) -> bool {
+        let first = self.mpi.first_unasked();
+        first.is_some_and(|(from, tag)| from != than || tag == Sort::Offer.tag())
     }
 
     /// Whether what was asked for comes by the last of so many looks, after the first, and before something else from there. On its own, so that a look is short.
@@ -419,14 +413,7 @@ impl Fabric {
         if let Some(Some(came)) = self.came.get_mut(from) {
             came.put_back();
         }
-        match len {
-            ..EAGER => self.was_straight(),
-            // It says nothing of short ones that a long one comes in another way.
-            _ => {
-                self.long_came(false);
-                self.streak = 0;
-            }
-        }
+        self.was_straight();
         Straight::Nothing
     }
 
@@ -435,40 +422,181 @@ impl Fabric {
         self.saw_another
     }
 
-    /// A long message came as a straight receive takes it, or has not.
-    #[cold]
-    fn long_came(&mut self, straight: bool) {
-        self.luck = match straight {
-            true => (self.luck + LUCKY).min(LUCK),
-            false => self.luck.saturating_sub(1),
-        };
-    }
-
-    /// A message came by the ring. A straight receive would have taken it, if it is numbered.
-    #[inline(always)]
-    fn came_by_ring(&mut self, tag: i32, bytes: usize) {
-        if bytes >= EAGER && Sort::is_numbered(tag) {
-            self.long_came(true);
-        }
-    }
-
     /// What was expected did not come: how much a closed ring was of use tells how soon it is closed again.
     #[cold]
     fn was_straight(&mut self) {
         self.patience = match self.streak {
-            // It was closed for others.
-            ..PATIENCE if self.closed_for_long => self.patience,
             ..PATIENCE => (2 * self.patience).min(MOST_PATIENCE),
             _ => PATIENCE,
         };
         self.streak = 0;
     }
 
+    /// Asks for the payload that the next message of a rank offers, as what is expected of it; `None`: there could be others like it, or it is not likely to come.
+    ///
+    /// # Safety
+    /// As for [`Fabric::ask`], until [`Fabric::receive_ahead`] has given something, and the part was seen to be there, if it is one.
+    pub(crate) unsafe fn ask_ahead(
+        &mut self,
+        from: usize,
+        (Expected(sort), len): (Expected, usize),
+        to: *mut u8,
+    ) -> Option<(Part, Number)> {
+        let number = Number::Known(sort.payload()?);
+        let came = self.came.get_mut(from)?.as_mut()?;
+        if !came.asks_ahead() {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let part = unsafe { self.receive_lent(from, number, to, len) };
+        Some((part, number))
+    }
+
+    /// Receives what was asked for, if it comes by the last of so many looks, and before another message. It is the next message of that rank then, whether it is
+    /// offered later or not.
+    pub(crate) fn receive_ahead(
+        &mut self,
+        from: usize,
+        (mut part, number): (Part, Number),
+        looks: u32,
+    ) -> Straight {
+        let mut another = false;
+        for look in 1..=looks {
+            if self.has_left(&mut part) {
+                return self.came_ahead(from, Straight::Here);
+            }
+            another = look % ASIDE == 0 && self.arrives(1).is_some();
+            if another {
+                break;
+            }
+        }
+        if another && self.ring_offers() == Some((from, number)) {
+            self.ring.pass();
+            return self.came_ahead(from, Straight::UnderWay(part));
+        }
+        match self.mpi.take_back(&mut part.request) {
+            Some(Some(_)) => self.came_ahead(from, Straight::Here),
+            None => self.came_ahead(from, Straight::UnderWay(part)),
+            Some(None) => {
+                if let Some(Some(came)) = self.came.get_mut(from) {
+                    came.was_ahead(false);
+                }
+                Straight::Nothing
+            }
+        }
+    }
+
+    /// What was asked for ahead is there, or on its way: its offer need not be waited for.
+    fn came_ahead(&mut self, from: usize, straight: Straight) -> Straight {
+        if let Some(Some(came)) = self.came.get_mut(from) {
+            came.was_ahead(true);
+            came.take(Sort::Frame, 0);
+        }
+        straight
+    }
+
+    /// Who offers a payload in the next message of the ring, which is there, and by which number, if its receiver may have asked for it ahead.
+    #[cold]
+    fn ring_offers(&mut self) -> Option<(usize, Number)> {
+        let Arrived { from, tag, bytes } = self.ring.look(&self.mpi, 1)?;
+        let (head, body) = self.ring.bytes()[..bytes].split_first_chunk::<HEAD>()?;
+        let told = body.get(OFFER - 8..OFFER)?.first_chunk().copied()?;
+        Frame::decode(head)
+            .ok()
+            .filter(|_| tag == Sort::Offer.tag())?;
+        Some((from, Number::of_offer(u64::from_le_bytes(told))?))
+    }
+
+    /// What has come next, if it is there by the last of so many looks. The offer of a payload that was taken before it is nothing.
+    #[inline(always)]
+    fn arrives(&mut self, looks: u32) -> Option<Arrived> {
+        let arrived = self.ring.look(&self.mpi, looks)?;
+        match arrived.tag == Sort::Offer.tag() {
+            true => self.arrives_whole(),
+            false => Some(arrived),
+        }
+    }
+
+    #[inline(never)]
+    fn arrives_whole(&mut self) -> Option<Arrived> {
+        while let Some((from, Number::Known(number))) = self.ring_offers() {
+            let came = self.came.get(from).and_then(Option::as_deref);
+            if !came.is_some_and(|came| came.is_stale(number)) {
+                break;
+            }
+            self.ring.pass();
+        }
+        self.ring.look(&self.mpi, 1)
+    }
+
+    /// What both ranks know the payload by that the next message to a rank may offer, of so many bytes and with this head; another one may still be under way by it.
+    pub(crate) fn like_before(&self, to: usize, head: &SlotHead, len: usize) -> Option<Number> {
+        let sent = self.sent.get(to)?.as_ref()?;
+        sent.like_before(head, len).map(Number::Known)
+    }
+
+    /// Starts to send a payload by a number that both ranks know, as the next message. It is to be offered by [`Fabric::offer`] if it does not leave, and before anything
+    /// else is sent.
+    ///
+    /// # Safety
+    /// As for [`Fabric::send_lent`].
+    pub(crate) unsafe fn send_ahead(
+        &mut self,
+        to: usize,
+        number: Number,
+        from: *const u8,
+        len: usize,
+    ) -> Part {
+        // SAFETY: the caller keeps the bytes.
+        let part = unsafe { self.send_lent(to, number, from, len) };
+        self.counts(to);
+        part
+    }
+
+    /// Whether the payload of the next message to a rank is likely to be asked for before it is offered.
+    pub(crate) fn is_awaited(&mut self, to: usize) -> bool {
+        let sent = self.sent.get_mut(to).and_then(Option::as_mut);
+        sent.is_some_and(|sent| sent.is_awaited())
+    }
+
+    /// A payload that was likely to be has been, or has not.
+    pub(crate) fn was_awaited(&mut self, to: usize, awaited: bool) {
+        if let Some(Some(sent)) = self.sent.get_mut(to) {
+            sent.was_awaited(awaited);
+        }
+    }
+
+    /// Offers the payload that was sent last to a rank, by a number that both know.
+    pub(crate) fn offer(&mut self, to: usize, frame: &Frame, body: impl FnOnce(&mut Vec<u8>)) {
+        self.send_counted(to, Sort::Offer, Some(frame), body);
+    }
+
+    /// The next message to a rank offers a payload of so many bytes with this head.
+    pub(crate) fn offers(&mut self, to: usize, head: &SlotHead, len: usize) {
+        if let Some(sent) = self.sent.get_mut(to) {
+            sent.get_or_insert_default().offers(head, len);
+        }
+    }
+
+    /// The message that was taken last offers a payload by this number, of so many bytes and with this head.
+    pub(crate) fn was_offered(&mut self, from: usize, head: &SlotHead, len: usize, number: Number) {
+        if let Some(Some(came)) = self.came.get_mut(from) {
+            came.was_offered(head, len, matches!(number, Number::Known(_)));
+        }
+    }
+
+    /// A receive has met the offer of that payload.
+    pub(crate) fn was_matched(&mut self, from: usize, number: Number) {
+        if let (Some(Some(came)), Number::Known(_)) = (self.came.get_mut(from), number) {
+            came.was_matched();
+        }
+    }
+
     /// The short message that comes next, by its sender, head and body, if it is there by the last of so many looks. It stays the next one. `None` too where
     /// something else comes next.
     #[inline(always)]
     pub(crate) fn first_short(&mut self, looks: u32) -> Option<(usize, &SlotHead, &[u8])> {
-        let Arrived { from, tag, bytes } = self.ring.look(&self.mpi, looks)?;
+        let Arrived { from, tag, bytes } = self.arrives(looks)?;
         let came = self.came.get(from)?.as_ref()?;
         let head = came.head_of(came.sort(tag, bytes)?)?;
         Some((from, head, self.ring.bytes().get(..bytes)?))
@@ -483,18 +611,17 @@ impl Fabric {
                     came.take(sort, bytes);
                 }
             }
-            self.came_by_ring(tag, bytes);
+            // The longer it is, the more its copy costs.
+            self.streak += 1 + (bytes / COSTLY) as u32;
         }
-        self.streak += 1;
         self.ring.pass();
     }
 
     /// Takes the next frame: who sent it, the frame if it can be one, and where in the bytes its body is. The bytes are to be given back.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Taken> {
-        let Arrived { from, tag, bytes } = self.ring.look(&self.mpi, 1)?;
+        let Arrived { from, tag, bytes } = self.arrives(1)?;
         self.streak = 0;
-        self.came_by_ring(tag, bytes);
         let all = core::mem::take(self.ring.bytes());
         let whole = |came: &mut Option<Box<Incoming>>| {
             let came = came.get_or_insert_default();
@@ -536,6 +663,21 @@ impl Fabric {
         self.send_copied(to, Sort::Frame, Some(frame), body);
     }
 
+    /// Sends the offer of a payload that goes by this number, or by none yet.
+    pub(crate) fn send_offer(
+        &mut self,
+        to: usize,
+        number: Option<Number>,
+        frame: &Frame,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let sort = match number {
+            Some(Number::Known(_)) => Sort::Offer,
+            _ => Sort::Frame,
+        };
+        self.send_copied(to, sort, Some(frame), body);
+    }
+
     #[inline]
     fn send_copied(
         &mut self,
@@ -544,8 +686,25 @@ impl Fabric {
         frame: Option<&Frame>,
         body: impl FnOnce(&mut Vec<u8>),
     ) {
+        self.counts(to);
+        self.send_counted(to, sort, frame, body);
+    }
+
+    /// One more message goes to a rank.
+    #[inline]
+    fn counts(&mut self, to: usize) {
         self.sent[to].get_or_insert_default().count();
         self.has_sent();
+    }
+
+    #[inline]
+    fn send_counted(
+        &mut self,
+        to: usize,
+        sort: Sort,
+        frame: Option<&Frame>,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         if let Some(frame) = frame {
@@ -649,7 +808,6 @@ impl Fabric {
     #[inline(always)]
     fn has_sent(&mut self) {
         self.sends += 1;
-        self.awaited = None;
     }
 
     /// A send's part, if it has not left by the last of so many looks, after the first.
@@ -725,7 +883,9 @@ impl Fabric {
             match number {
                 Number::Granted(_) => self.mpi.send_own(to, number.tag(), from, len),
                 // The number is free again, and a synchronous send over, when the last part's receive has begun.
-                Number::Following(_) => self.mpi.send_matched(to, number.tag(), from, len),
+                Number::Following(_) | Number::Known(_) => {
+                    self.mpi.send_matched(to, number.tag(), from, len)
+                }
             }
         };
         Part::lent(request, len)
@@ -772,6 +932,9 @@ impl Fabric {
 
     /// Whether a part is there, and how many bytes came.
     pub(crate) fn is_there(&self, part: &mut Part) -> Option<usize> {
+        if part.over {
+            return Some(part.len);
+        }
         let arrived = self.mpi.received(&mut part.request)?;
         part.over = true;
         Some(arrived.bytes)

@@ -5,18 +5,26 @@ use crate::transport::shm::SlotHead;
 const HEADS: usize = 16;
 /// So many messages may be under way while numbers still tell them apart; few in tests, so that there are as many.
 const WINDOW: u32 = if cfg!(test) { 16 } else { 1024 };
+/// What was tried in vain, to ask for a payload ahead or to wait for such a receiver, is not tried so many of the next times, at most.
+const MOST_SKIPPED: u32 = 63;
+
+/// Payloads that are told apart ahead: by the place of their head, and the number of the message that offers them.
+pub(super) const PAYLOADS: usize = HEADS * WINDOW as usize;
 
 const FRAMES: i32 = 0;
 const REMEMBERED: i32 = 1;
 const BODIES: i32 = REMEMBERED + HEADS as i32;
 const NUMBERED: i32 = BODIES + HEADS as i32;
+const OFFERED: i32 = NUMBERED + PAYLOADS as i32;
 // MPI promises tags up to 32767.
-const _: () = assert!(NUMBERED + HEADS as i32 * WINDOW as i32 <= 32768);
+const _: () = assert!(OFFERED <= 32767);
 
 /// What a message is: its tag says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
     Frame,
+    /// A frame that offers a payload which its receiver may have asked for ahead.
+    Offer,
     /// A frame whose head is to be remembered there.
     Remembered(usize),
     /// The body of a message whose head is remembered there.
@@ -30,6 +38,7 @@ impl Sort {
     pub(super) fn tag(self) -> i32 {
         match self {
             Sort::Frame => FRAMES,
+            Sort::Offer => OFFERED,
             Sort::Remembered(place) => REMEMBERED + place as i32,
             Sort::Body(place) => BODIES + place as i32,
             Sort::Numbered(place, number) => {
@@ -38,9 +47,13 @@ impl Sort {
         }
     }
 
-    /// Whether it is the tag of a message that a straight receive may ask for.
-    pub(super) fn is_numbered(tag: i32) -> bool {
-        tag >= NUMBERED
+    /// What tells a payload apart that such a message offers, if it is like one before.
+    #[inline]
+    pub(super) fn payload(self) -> Option<usize> {
+        match self {
+            Sort::Numbered(place, number) => Some(payload(place, number)),
+            _ => None,
+        }
     }
 
     /// A number is one below `WINDOW` here.
@@ -51,10 +64,12 @@ impl Sort {
             FRAMES => Sort::Frame,
             REMEMBERED..BODIES => Sort::Remembered((tag - REMEMBERED) as usize),
             BODIES..NUMBERED => Sort::Body((tag - BODIES) as usize),
-            NUMBERED.. => {
+            OFFERED => Sort::Offer,
+            NUMBERED..OFFERED => {
                 let rest = (tag - NUMBERED) as usize;
                 Sort::Numbered(rest % HEADS, (rest / HEADS) as u32)
             }
+            _ => return None,
         };
         Some(sort)
     }
@@ -87,7 +102,20 @@ impl Next {
     }
 }
 
-/// Where a head is remembered: the receiver does what the sender says.
+/// So many times something is not tried, where it were so many before and it was of use, or was not.
+fn rarer(skipped: u32, of_use: bool) -> u32 {
+    match of_use {
+        true => 0,
+        false => (2 * skipped + 1).min(MOST_SKIPPED),
+    }
+}
+
+#[inline]
+fn payload(place: usize, number: u32) -> usize {
+    (number % WINDOW) as usize * HEADS + place
+}
+
+/// Where a head is remembered: the receiver does what the sender says, and the same where a head is that of an offer.
 #[inline]
 fn place_of(head: &SlotHead) -> usize {
     (head.tag as usize
@@ -122,6 +150,9 @@ pub(super) struct Outgoing {
     taken: u32,
     /// How often it has said so.
     heard: u32,
+    /// So many payloads are offered at once, and so many were the last time that one was not asked for before.
+    at_once: u32,
+    were_at_once: u32,
 }
 
 impl Outgoing {
@@ -193,6 +224,32 @@ impl Outgoing {
         Sort::Remembered(place)
     }
 
+    /// What tells the payload apart that the next message may offer, with this head and of so many bytes, if it is like the one before it with that head.
+    pub(super) fn like_before(&self, head: &SlotHead, len: usize) -> Option<usize> {
+        let place = place_of(head);
+        let known = self.heads[place].as_ref()?;
+        let like = known.len == len && same(&known.head, head);
+        self.sort_of(place).payload().filter(|_| like)
+    }
+
+    /// Whether a payload is likely to be asked for before it is offered.
+    pub(super) fn is_awaited(&mut self) -> bool {
+        let awaited = self.at_once == 0;
+        self.at_once = self.at_once.saturating_sub(1);
+        awaited
+    }
+
+    /// A payload that was likely to be has been asked for before it was offered, or has not.
+    pub(super) fn was_awaited(&mut self, awaited: bool) {
+        self.were_at_once = rarer(self.were_at_once, awaited);
+        self.at_once = self.were_at_once;
+    }
+
+    /// The next message offers a payload with this head and of so many bytes.
+    pub(super) fn offers(&mut self, head: &SlotHead, len: usize) {
+        self.heads[place_of(head)] = Some(Known { head: *head, len });
+    }
+
     /// One more is sent.
     #[inline]
     pub(super) fn count(&mut self) {
@@ -226,6 +283,11 @@ pub(super) struct Incoming {
     /// So many of them the sender knows to have been taken, and how often it was told.
     known: u32,
     told: u32,
+    /// Payloads that were told apart ahead, and whose offers no receive has met yet.
+    unmatched: u32,
+    /// So many receives do not ask for a payload ahead, and so many did not the last time that it did not come.
+    skip: u32,
+    skipped: u32,
 }
 
 impl Incoming {
@@ -277,6 +339,39 @@ impl Incoming {
                 known.len = len;
             }
         }
+    }
+
+    /// The message that was taken last has offered a payload, as [`Outgoing::offers`] has said it to be; `apart`: it is told apart ahead.
+    pub(super) fn was_offered(&mut self, head: &SlotHead, len: usize, apart: bool) {
+        let place = place_of(head);
+        self.heads[place] = Some(Known { head: *head, len });
+        self.last = place;
+        self.unmatched += u32::from(apart);
+    }
+
+    /// A receive has met such an offer.
+    pub(super) fn was_matched(&mut self) {
+        self.unmatched = self.unmatched.saturating_sub(1);
+    }
+
+    /// Whether a payload that is told apart ahead can be no other than that of the next message, and is likely to come.
+    pub(super) fn asks_ahead(&mut self) -> bool {
+        let asks = self.unmatched == 0 && self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        asks
+    }
+
+    /// What was asked for ahead has come, or has not.
+    pub(super) fn was_ahead(&mut self, came: bool) {
+        self.skipped = rarer(self.skipped, came);
+        self.skip = self.skipped;
+    }
+
+    /// Whether a message that comes offers a payload that had come before it, and was taken then: with this number. It is not if it is the next message, or the one
+    /// after that, where the next one is a payload that is being asked for.
+    pub(super) fn is_stale(&self, payload: usize) -> bool {
+        let number = (payload / HEADS) as u32;
+        number.wrapping_sub(self.taken) % WINDOW > 1
     }
 
     /// Whether the sender is to be told how many were taken.
@@ -332,6 +427,22 @@ mod tests {
             len: usize,
         },
         Frame,
+        /// A payload with a head like those of short ones goes, and is offered, at once or later.
+        Offer {
+            tag: i32,
+            len: usize,
+            at_once: bool,
+        },
+        /// What was to be offered later is offered.
+        Late,
+        /// The receiver asks for a payload before it is offered.
+        Ask {
+            place: usize,
+        },
+        /// It looks whether that has come.
+        Look,
+        /// A receive meets the oldest offer that none has met.
+        Match,
         /// The receiver takes one message, and says so to the sender or not.
         Take {
             tell: bool,
@@ -343,7 +454,13 @@ mod tests {
             4 => (0..20, prop::sample::select(vec![0_usize, 8, 8, 8, 9]))
                 .prop_map(|(tag, len)| Step::Short { tag, len }),
             1 => Just(Step::Frame),
-            4 => any::<bool>().prop_map(|tell| Step::Take { tell }),
+            4 => (0..4, prop::sample::select(vec![100_usize, 100, 100, 101]), any::<bool>())
+                .prop_map(|(tag, len, at_once)| Step::Offer { tag, len, at_once }),
+            2 => Just(Step::Late),
+            4 => (0..4_usize).prop_map(|place| Step::Ask { place }),
+            4 => Just(Step::Look),
+            4 => Just(Step::Match),
+            10 => any::<bool>().prop_map(|tell| Step::Take { tell }),
         ]
     }
 
@@ -352,6 +469,9 @@ mod tests {
         tag: i32,
         head: SlotHead,
         len: usize,
+        number: u32,
+        /// What tells the payload apart that it offers, if it does.
+        offers: Option<Option<usize>>,
     }
 
     /// `last`: the head that was found last, how its next message goes, and how many were sent when that was worked out.
@@ -361,6 +481,7 @@ mod tests {
         len: usize,
         last: &mut Option<(SlotHead, Next, u32)>,
     ) -> Message {
+        let number = from.sent;
         let tag = match *last {
             Some((found, next, sent)) if found == head && sent == from.sent => {
                 from.count_next(&next, len);
@@ -377,7 +498,13 @@ mod tests {
                 sort.tag()
             }
         };
-        Message { tag, head, len }
+        Message {
+            tag,
+            head,
+            len,
+            number,
+            offers: None,
+        }
     }
 
     fn take(to: &mut Incoming, message: &Message) -> Sort {
@@ -398,24 +525,96 @@ mod tests {
         #[test]
         fn both_sides_agree(steps in prop::collection::vec(step(), 1..400)) {
             let (mut from, mut to) = (Outgoing::default(), Incoming::default());
-            let (mut under_way, mut last) = (VecDeque::new(), None);
+            let (mut under_way, mut last) = (VecDeque::<Message>::new(), None);
+            // Offers that no receive has met, and payloads that no receive has got, by what tells them apart and the number of their message.
+            let (mut unmatched, mut payloads) = (VecDeque::new(), Vec::<(usize, u32)>::new());
+            // A sender that waits whether its payload is asked for sends nothing else.
+            let mut late = None;
+            // What the receiver asks for ahead, and whether it has come, which the receiver may see later than the sender.
+            let mut asked = None::<(usize, bool)>;
             for step in steps {
+                let comes = |payload| payloads.iter().position(|(apart, _)| *apart == payload);
+                let at = asked.and_then(|(payload, came)| comes(payload).filter(|_| !came));
+                if let (Some((_, came)), Some(at)) = (&mut asked, at) {
+                    let (_, number) = payloads.swap_remove(at);
+                    prop_assert_eq!(number, to.taken);
+                    *came = true;
+                    // Its sender sees that it has left, if it has not offered it by then.
+                    late.take_if(|offer: &mut Message| offer.number == number);
+                }
                 match step {
+                    Step::Short { .. } | Step::Frame | Step::Offer { .. } if late.is_some() => {}
                     Step::Short { tag, len } => {
                         let head = SlotHead { tag, site: 3, ..SlotHead::default() };
                         under_way.push_back(send(&mut from, head, len, &mut last));
                     }
                     Step::Frame => {
+                        let (head, number) = (SlotHead::default(), from.sent);
                         from.count();
-                        under_way.push_back(Message { tag: FRAMES, head: SlotHead::default(), len: 0 });
+                        under_way.push_back(Message { tag: FRAMES, head, len: 0, number, offers: None });
+                    }
+                    Step::Offer { tag, len, at_once } => {
+                        let head = SlotHead { tag, site: 3, ..SlotHead::default() };
+                        let apart = from.like_before(&head, len);
+                        let apart = apart.filter(|apart| payloads.iter().all(|(used, _)| used != apart));
+                        from.offers(&head, len);
+                        let number = from.sent;
+                        payloads.extend(apart.map(|apart| (apart, number)));
+                        from.count();
+                        let offer = Message { tag: FRAMES, head, len, number, offers: Some(apart) };
+                        match at_once || apart.is_none() {
+                            true => under_way.push_back(offer),
+                            false => late = Some(offer),
+                        }
+                    }
+                    Step::Late => under_way.extend(late.take()),
+                    Step::Ask { place } => {
+                        let payload = Sort::Numbered(place, to.taken).payload().expect("numbered");
+                        if to.unmatched == 0 && asked.is_none() {
+                            asked = Some((payload, false));
+                        }
+                    }
+                    Step::Look => {
+                        if asked.take_if(|(_, came)| *came).is_some() {
+                            to.take(Sort::Frame, 0);
+                        }
+                    }
+                    Step::Match => {
+                        if let Some(Some(apart)) = unmatched.pop_front() {
+                            to.was_matched();
+                            let before = payloads.len();
+                            payloads.retain(|(left, _)| *left != apart);
+                            prop_assert_eq!(payloads.len() + 1, before);
+                        }
                     }
                     Step::Take { tell } => {
                         for place in 0..HEADS {
                             let tag = Sort::Numbered(place, to.taken).tag();
-                            prop_assert!(under_way.iter().skip(1).all(|later| later.tag != tag));
+                            let mut later = under_way.iter().filter(|message| message.number > to.taken);
+                            prop_assert!(later.all(|later| later.tag != tag));
                         }
-                        if let Some(message) = under_way.pop_front() {
-                            take(&mut to, &message);
+                        let is_stale = |to: &Incoming, message: &Message| {
+                            let apart = message.offers.flatten();
+                            apart.is_some_and(|apart| to.is_stale(apart))
+                        };
+                        while let Some(stale) = under_way.pop_front_if(|next| is_stale(&to, next)) {
+                            prop_assert!(stale.number < to.taken);
+                        }
+                        let next = under_way.front().map(|next| next.number);
+                        let came = asked.take().filter(|(_, came)| *came);
+                        prop_assert!(next.is_none_or(|next| next == to.taken + u32::from(came.is_some()) || next == to.taken));
+                        if came.is_some() {
+                            // The offer of what was asked for is the next one, or that is seen to have come.
+                            under_way.pop_front_if(|next| next.number == to.taken);
+                            to.take(Sort::Frame, 0);
+                        } else if let Some(message) = under_way.pop_front() {
+                            if let Some(apart) = message.offers {
+                                to.take(Sort::Frame, 0);
+                                to.was_offered(&message.head, message.len, apart.is_some());
+                                unmatched.push_back(apart);
+                            } else {
+                                take(&mut to, &message);
+                            }
                         }
                         if tell {
                             from.were_taken(to.tell());

@@ -6,18 +6,14 @@ use crate::sys::mpi_request::Arrived;
 const SLOTS: usize = 16;
 /// Receives that are started when the ring opens.
 const FIRST: usize = 2;
-/// More than so many are not taken back at once: they are started where much comes that nobody asked for.
-const FEW: usize = 4;
 
 /// Those from the head on are started, so many; the head's own may be over.
 struct Slot {
     /// MPI keeps its address.
     bytes: Vec<u8>,
     request: Request,
-    /// What came, once that was seen: at the head, or where it was found when the receive was to be taken back.
+    /// What came, once that was seen.
     arrived: Option<Arrived>,
-    /// It was to be taken back, and has got something that is half come, or has not been taken back yet.
-    asked_back: bool,
 }
 
 /// A ring without slots receives nothing.
@@ -26,8 +22,10 @@ pub(super) struct Ring {
     slots: Vec<Slot>,
     head: usize,
     started: usize,
-    /// So many are to be started: more with every message, none while it is to run out.
+    /// So many are to be started: more where messages come faster than they are taken, none while it is to run out.
     width: usize,
+    /// Since the last message was taken nobody has looked for the next one.
+    passed: bool,
     open: bool,
 }
 
@@ -40,7 +38,6 @@ impl Ring {
                 request: mpi.receive(bytes.as_mut_ptr(), longest),
                 bytes,
                 arrived: None,
-                asked_back: false,
             }
         });
         Ring {
@@ -71,15 +68,17 @@ impl Ring {
         if let Some(arrived) = self.slots[self.head].arrived {
             return Some(arrived);
         }
+        let mut passed = core::mem::take(&mut self.passed);
         loop {
             let slot = &mut self.slots[self.head];
-            if slot.asked_back {
-                return self.look_again(mpi);
-            }
             if let Some(arrived) = mpi.received(&mut slot.request) {
                 slot.arrived = Some(arrived);
+                if passed && self.width > 0 {
+                    self.width = (self.width + 1).min(SLOTS);
+                }
                 return Some(arrived);
             }
+            passed = false;
             // Now, so that a message does not wait for it.
             if self.started < self.width {
                 self.start(mpi);
@@ -114,41 +113,6 @@ impl Ring {
         !self.open
     }
 
-    /// One look at a head that was to be taken back.
-    #[cold]
-    #[inline(never)]
-    fn look_again(&mut self, mpi: &Mpi) -> Option<Arrived> {
-        let slot = &mut self.slots[self.head];
-        let got = mpi.came_or_taken_back(&mut slot.request)?;
-        slot.asked_back = false;
-        slot.arrived = got;
-        if got.is_none() {
-            self.pass();
-        }
-        got
-    }
-
-    /// Is closed soon: takes back what is started, the last one first, where that is reliable and soon done; else starts no more. Whether it is closed.
-    #[inline(never)]
-    pub(super) fn closes(&mut self, mpi: &Mpi) -> bool {
-        let few = self.started <= FEW && mpi.takes_back_any();
-        while let Some(last) = self.started.checked_sub(1).filter(|_| few) {
-            let slot = &mut self.slots[(self.head + last) % SLOTS];
-            if slot.arrived.is_some() || slot.asked_back {
-                break;
-            }
-            match mpi.take_back(&mut slot.request) {
-                Some(None) => self.started = last,
-                got => {
-                    slot.arrived = got.flatten();
-                    slot.asked_back = got.is_none();
-                    break;
-                }
-            }
-        }
-        self.runs_out()
-    }
-
     /// The bytes of what [`Ring::look`] found.
     #[inline]
     pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
@@ -161,9 +125,7 @@ impl Ring {
         self.slots[self.head].arrived = None;
         self.head = (self.head + 1) % SLOTS;
         self.started -= 1;
-        if self.width > 0 {
-            self.width = (self.width + 1).min(SLOTS);
-        }
+        self.passed = true;
     }
 
     /// Nothing more comes.
