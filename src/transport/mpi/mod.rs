@@ -56,8 +56,8 @@ pub(crate) enum Number {
     Granted(usize),
     /// The sender took it.
     Following(usize),
-    /// Both knew it: that of a message like one before.
-    Known(usize),
+    /// Both knew it: that of a message like one before, and the number of that message in the pair's sequence.
+    Known(usize, u32),
 }
 
 impl Number {
@@ -65,24 +65,29 @@ impl Number {
         match self {
             Number::Granted(number) => GRANTED + number as i32,
             Number::Following(number) => FOLLOWING + number as i32,
-            Number::Known(number) => AHEAD_OF_OFFERS + number as i32,
+            Number::Known(number, _) => AHEAD_OF_OFFERS + number as i32,
         }
+    }
+
+    /// Whether MPI tells payloads by these numbers not apart.
+    pub(crate) fn is_as(self, other: Number) -> bool {
+        self.tag() == other.tag()
     }
 
     /// As an offer tells its receiver.
     pub(crate) fn told(self) -> u64 {
         match self {
             Number::Granted(number) | Number::Following(number) => number as u64,
-            Number::Known(number) => (NUMBERS + number) as u64,
+            Number::Known(number, message) => (NUMBERS + number) as u64 | u64::from(message) << 32,
         }
     }
 
     /// What an offer tells; `None`: no sender writes that.
     pub(crate) fn of_offer(told: u64) -> Option<Number> {
-        let told = usize::try_from(told).ok()?;
-        match told.checked_sub(NUMBERS) {
-            None => Some(Number::Following(told)),
-            Some(number) => (number < PAYLOADS).then_some(Number::Known(number)),
+        let (number, message) = (told as u32 as usize, (told >> 32) as u32);
+        match number.checked_sub(NUMBERS) {
+            None => (message == 0).then_some(Number::Following(number)),
+            Some(number) => (number < PAYLOADS).then_some(Number::Known(number, message)),
         }
     }
 
@@ -442,8 +447,8 @@ impl Fabric {
         (Expected(sort), len): (Expected, usize),
         to: *mut u8,
     ) -> Option<(Part, Number)> {
-        let number = Number::Known(sort.payload()?);
         let came = self.came.get_mut(from)?.as_mut()?;
+        let number = Number::Known(sort.payload()?, came.next_number());
         if !came.asks_ahead() {
             return None;
         }
@@ -512,19 +517,20 @@ impl Fabric {
     fn arrives(&mut self, looks: u32) -> Option<Arrived> {
         let arrived = self.ring.look(&self.mpi, looks)?;
         match arrived.tag == Sort::Offer.tag() {
-            true => self.arrives_whole(),
+            true => self.arrives_behind(looks),
             false => Some(arrived),
         }
     }
 
     #[inline(never)]
-    fn arrives_whole(&mut self) -> Option<Arrived> {
-        while let Some((from, Number::Known(number))) = self.ring_offers() {
+    fn arrives_behind(&mut self, looks: u32) -> Option<Arrived> {
+        while let Some((from, Number::Known(_, message))) = self.ring_offers() {
             let came = self.came.get(from).and_then(Option::as_deref);
-            if !came.is_some_and(|came| came.is_stale(number)) {
+            if !came.is_some_and(|came| came.was_taken(message)) {
                 break;
             }
             self.ring.pass();
+            self.ring.look(&self.mpi, looks)?;
         }
         self.ring.look(&self.mpi, 1)
     }
@@ -532,7 +538,8 @@ impl Fabric {
     /// What both ranks know the payload by that the next message to a rank may offer, of so many bytes and with this head; another one may still be under way by it.
     pub(crate) fn like_before(&self, to: usize, head: &SlotHead, len: usize) -> Option<Number> {
         let sent = self.sent.get(to)?.as_ref()?;
-        sent.like_before(head, len).map(Number::Known)
+        let number = sent.like_before(head, len)?;
+        Some(Number::Known(number, sent.next_number()))
     }
 
     /// Starts to send a payload by a number that both ranks know, as the next message. It is to be offered by [`Fabric::offer`] if it does not leave, and before anything
@@ -581,13 +588,13 @@ impl Fabric {
     /// The message that was taken last offers a payload by this number, of so many bytes and with this head.
     pub(crate) fn was_offered(&mut self, from: usize, head: &SlotHead, len: usize, number: Number) {
         if let Some(Some(came)) = self.came.get_mut(from) {
-            came.was_offered(head, len, matches!(number, Number::Known(_)));
+            came.was_offered(head, len, matches!(number, Number::Known(..)));
         }
     }
 
     /// A receive has met the offer of that payload.
     pub(crate) fn was_matched(&mut self, from: usize, number: Number) {
-        if let (Some(Some(came)), Number::Known(_)) = (self.came.get_mut(from), number) {
+        if let (Some(Some(came)), Number::Known(..)) = (self.came.get_mut(from), number) {
             came.was_matched();
         }
     }
@@ -672,7 +679,7 @@ impl Fabric {
         body: impl FnOnce(&mut Vec<u8>),
     ) {
         let sort = match number {
-            Some(Number::Known(_)) => Sort::Offer,
+            Some(Number::Known(..)) => Sort::Offer,
             _ => Sort::Frame,
         };
         self.send_copied(to, sort, Some(frame), body);
@@ -883,7 +890,7 @@ impl Fabric {
             match number {
                 Number::Granted(_) => self.mpi.send_own(to, number.tag(), from, len),
                 // The number is free again, and a synchronous send over, when the last part's receive has begun.
-                Number::Following(_) | Number::Known(_) => {
+                Number::Following(_) | Number::Known(..) => {
                     self.mpi.send_matched(to, number.tag(), from, len)
                 }
             }
