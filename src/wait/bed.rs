@@ -79,11 +79,15 @@ impl SleepWord for Bed {
         let (Some(epoll), Some(bell)) = (&self.epoll, bell) else {
             return futex::wait(&self.word, expected, limit);
         };
-        // The bell may have been rung for an earlier sleep, or by this rank itself. Whoever wakes moves the word on and then rings: so a bell that
-        // is hushed here was rung for this sleep only if the word has moved, and one that is rung from here on ends the wait at once.
-        net::hush(bell);
-        if self.word.load(Ordering::Acquire) == expected {
-            epoll.wait(limit, &mut Vec::new());
+        if self.word.load(Ordering::Acquire) != expected {
+            return;
+        }
+        let mut ready = Vec::new();
+        epoll.wait(limit, &mut ready);
+        // It may have been rung for an earlier sleep, which then ends this wait early, once. Whoever wakes moves the word on and then rings: so where the
+        // bell that is hushed here was rung for this sleep, the word has moved, and the caller sees that next.
+        if ready.iter().any(|it| it.number == BELL) {
+            net::hush(bell);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The sleep word: how a rank goes to sleep and how it is woken. README.md has the proof; loom runs this very code.
 //!
-//! The word is an epoch whose lowest bit is set while threads of the rank sleep or are about to. It moves in three ways: *announce* sets
-//! the bit, *wake* clears it by adding 1 (which is the next epoch) and wakes all, and *retract* is a wake of oneself.
+//! The word is an epoch whose lowest bit is set while the rank sleeps or is about to. It moves in three ways: *announce* sets
+//! the bit, *wake* clears it by adding 1 (which is the next epoch) and wakes the sleeper, and *retract* is the sleeper's own next epoch.
 use super::word::SleepWord;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 
@@ -13,10 +13,8 @@ pub(super) fn sleep<W: SleepWord>(
     mut wait: impl FnMut(u32) -> bool,
     count: impl Fn(bool),
 ) {
-    let (ticket, turned) = announce(word);
-    if turned {
-        count(false);
-    }
+    let ticket = announce(word);
+    count(false);
     // SeqCst: pairs with the fence before `wake`. Either the waker's load comes after our announcement, or our look after its store.
     W::fence();
     while !look() {
@@ -29,23 +27,22 @@ pub(super) fn sleep<W: SleepWord>(
             break;
         }
     }
-    // Other threads of the rank may sleep on the same ticket, so taking the bit back without waking them would lose their wake-ups.
-    if wake_seen(word, ticket) {
+    // Nobody else sleeps on this ticket: there is no one to wake. Who comes second leaves it to the first.
+    if move_on(word, ticket) {
         count(true);
     }
 }
 
-/// Sets the low bit; returns the value to sleep on, and whether it was this call that set it.
-fn announce<W: SleepWord>(word: &W) -> (u32, bool) {
+/// Sets the low bit; returns the value to sleep on.
+fn announce<W: SleepWord>(word: &W) -> u32 {
     let mut seen = word.load(Relaxed);
-    // Another thread of this rank may have set it; its ticket serves both.
-    while seen & 1 == 0 {
+    // At once: beside the one thread that sleeps here only wakes move the word, and those from odd values.
+    loop {
         match word.compare_exchange(seen, seen | 1, SeqCst) {
-            Ok(_) => return (seen | 1, true),
+            Ok(_) => return seen | 1,
             Err(now) => seen = now,
         }
     }
-    (seen, false)
 }
 
 /// Wakes the word's rank if it is seen asleep; tells whether it did. Certain only after a SeqCst fence.
@@ -55,14 +52,17 @@ pub(super) fn wake<W: SleepWord>(word: &W) -> bool {
     seen & 1 == 1 && wake_seen(word, seen)
 }
 
-/// Moves the word on from `ticket` and wakes all; who comes second leaves it to the first.
 #[cold]
 fn wake_seen<W: SleepWord>(word: &W, ticket: u32) -> bool {
-    let turned = word
-        .compare_exchange(ticket, ticket.wrapping_add(1), AcqRel)
-        .is_ok();
-    if turned {
+    let moved = move_on(word, ticket);
+    if moved {
         word.wake_all();
     }
-    turned
+    moved
+}
+
+/// Moves the word on from `ticket`; `false`: somebody else has.
+fn move_on<W: SleepWord>(word: &W, ticket: u32) -> bool {
+    let next = ticket.wrapping_add(1);
+    word.compare_exchange(ticket, next, AcqRel).is_ok()
 }
