@@ -152,7 +152,8 @@ impl State {
             }
             _ => return false,
         };
-        self.is_known_as_far(peer)
+        // Asked anew: the first round trips may have been longer than the path is, and short messages alone never ask. A wait that is long can spare the time.
+        self.is_still_far(peer)
     }
 
     /// How much the kernel now keeps of what comes from `peer`.
