@@ -68,6 +68,7 @@ fn compare(programs: &[PathBuf]) -> i32 {
         sizes: Vec::new(),
         iters: None,
         rewrite: false,
+        no_limit: false,
         shared: false,
         explain: false,
         transport: "shm".into(),

@@ -41,6 +41,9 @@ pub struct Args {
     /// Send from buffers that the other ranks of the host read where they lie (`tercio::datatype::SharedBuffer`).
     #[arg(long)]
     shared: bool,
+    /// Measure nothing else: no limits, and so no programs beside the ranks' messages that would keep cores, caches and paths busy between them.
+    #[arg(long, conflicts_with = "check_limits")]
+    no_limit: bool,
     /// Through memory, through sockets beside a raw connection of the same two processes, or through the system's MPI (mpi: between hosts;
     /// mpi:all: inside of a host too) beside the same MPI alone.
     #[arg(long, value_name = "shm|tcp|mpi|mpi:all", value_parser = ["shm", "tcp", "mpi", "mpi:all"], default_value = "shm")]
@@ -280,6 +283,7 @@ impl Args {
             (self.shared, "--shared"),
             (self.explain, "--explain"),
             (self.json, "--json"),
+            (self.no_limit, "--no-limit"),
             (self.check_limits, "--check-limits"),
         ] {
             if given {

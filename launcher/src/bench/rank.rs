@@ -27,7 +27,10 @@ pub fn main(args: &Args, cores: usize) -> i32 {
         return 0;
     }
     // Nothing is shared between hosts but the wire.
-    let mut probe = if args.apart { None } else { connect(&world) };
+    let mut probe = match args.apart || args.no_limit {
+        true => None,
+        false => connect(&world),
+    };
     if args.check_limits {
         if let Some(probe) = &mut probe {
             check::print_own(probe, world.rank() == 0);
@@ -51,6 +54,7 @@ pub fn main(args: &Args, cores: usize) -> i32 {
         println!("{}", report::heading(&name, ranks, &machine));
     }
     let mut wire = match args.way() {
+        _ if args.no_limit => None,
         Way::Memory => None,
         Way::Sockets => Wire::connect(&world, args.apart),
         Way::Mpi => Wire::of_mpi(&world),
