@@ -119,9 +119,13 @@ impl State {
         else {
             return false;
         };
-        if let (true, Some(line)) = (remote.far, &remote.line) {
+        if let (true, Some(line)) = (remote.far, &mut remote.line) {
             remote.far = line.round_trip().is_some_and(|time| time >= net.far_from);
             net.far -= usize::from(!remote.far);
+            if !remote.far {
+                // Nobody looks after connections that rest where no path is long.
+                line.rest(false);
+            }
         }
         remote.far
     }
@@ -135,10 +139,13 @@ impl State {
     /// Whether all of these requests are for peers behind long paths, and there is one at least.
     pub(in super::super) fn are_far(&mut self, requests: &[RequestId]) -> bool {
         let any_far = self.net.as_ref().is_some_and(|net| net.far > 0);
-        any_far && !requests.is_empty() && requests.iter().all(|&id| self.is_far(id))
+        let mut asked = None;
+        let mut is_far = |id: &RequestId| self.is_far(*id, &mut asked);
+        any_far && !requests.is_empty() && requests.iter().all(&mut is_far)
     }
 
-    fn is_far(&mut self, id: RequestId) -> bool {
+    /// `asked`: the peer whose path was looked at last.
+    fn is_far(&mut self, id: RequestId, asked: &mut Option<usize>) -> bool {
         let peer = match self.requests.get(id) {
             Some(Request::Plain(plain)) => plain.world as usize,
             Some(Request::Send(send)) => send.to,
@@ -153,7 +160,10 @@ impl State {
             _ => return false,
         };
         // Asked anew: the first round trips may have been longer than the path is, and short messages alone never ask. A wait that is long can spare the time.
-        self.is_still_far(peer)
+        match asked.replace(peer) == Some(peer) {
+            true => self.is_known_as_far(peer),
+            false => self.is_still_far(peer),
+        }
     }
 
     /// How much the kernel now keeps of what comes from `peer`.
