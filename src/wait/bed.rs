@@ -79,15 +79,18 @@ impl SleepWord for Bed {
         let (Some(epoll), Some(bell)) = (&self.epoll, bell) else {
             return futex::wait(&self.word, expected, limit);
         };
-        if self.word.load(Ordering::Acquire) != expected {
-            return;
-        }
         let mut ready = Vec::new();
-        epoll.wait(limit, &mut ready);
-        // It may have been rung for an earlier sleep, which then ends this wait early, once. Whoever wakes moves the word on and then rings: so where the
-        // bell that is hushed here was rung for this sleep, the word has moved, and the caller sees that next.
-        if ready.iter().any(|it| it.number == BELL) {
-            net::hush(bell);
+        while self.word.load(Ordering::Acquire) == expected {
+            epoll.wait(limit, &mut ready);
+            // Whoever wakes moves the word on and then rings: so where the bell that is hushed here was rung for this sleep, the word has moved. If it has
+            // not, it was rung for an earlier one, and this one goes on, as long as its caller means it to be.
+            let rung = ready.iter().any(|it| it.number == BELL);
+            if rung {
+                net::hush(bell);
+            }
+            if !rung || ready.len() > 1 {
+                return;
+            }
         }
     }
 

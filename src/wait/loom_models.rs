@@ -98,7 +98,7 @@ impl SleepWord for Bell {
     }
 
     fn wait(&self, expected: u32, _limit: Option<Duration>) {
-        if self.value.load(Ordering::Acquire) == expected {
+        while self.value.load(Ordering::Acquire) == expected {
             let mut rung = self.rung.lock().unwrap();
             while !*rung {
                 rung = self.heard.wait(rung).unwrap();
@@ -206,7 +206,7 @@ fn loom_sleep_two_senders_wake_one_sleeper() {
     });
 }
 
-/// A ring for an earlier sleep may end a later one early; that of this one is never hushed unseen.
+/// A ring for an earlier sleep does not end a later one; that of this one is never hushed unseen.
 #[test]
 fn loom_sleep_a_bell_is_never_slept_through() {
     loom::model(|| {

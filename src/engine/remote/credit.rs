@@ -9,6 +9,9 @@ use crate::transport::shm::SlotHead;
 use crate::transport::tcp::credit::{CREDIT, for_far};
 use crate::transport::tcp::frame::Kind;
 
+/// How often a wait that would be long asks the kernel again, of however many requests: 0.2 µs each.
+const ASKS: u32 = 2;
+
 impl State {
     /// Bytes have come from `from` that cost credit.
     pub(super) fn take_credit(&mut self, from: usize, bytes: u64) -> Result<()> {
@@ -139,13 +142,13 @@ impl State {
     /// Whether all of these requests are for peers behind long paths, and there is one at least.
     pub(in super::super) fn are_far(&mut self, requests: &[RequestId]) -> bool {
         let any_far = self.net.as_ref().is_some_and(|net| net.far > 0);
-        let mut asked = None;
-        let mut is_far = |id: &RequestId| self.is_far(*id, &mut asked);
+        let mut asks = ASKS;
+        let mut is_far = |id: &RequestId| self.is_far(*id, &mut asks);
         any_far && !requests.is_empty() && requests.iter().all(&mut is_far)
     }
 
-    /// `asked`: the peer whose path was looked at last.
-    fn is_far(&mut self, id: RequestId, asked: &mut Option<usize>) -> bool {
+    /// `asks`: how often the kernel may still be asked.
+    fn is_far(&mut self, id: RequestId, asks: &mut u32) -> bool {
         let peer = match self.requests.get(id) {
             Some(Request::Plain(plain)) => plain.world as usize,
             Some(Request::Send(send)) => send.to,
@@ -160,9 +163,12 @@ impl State {
             _ => return false,
         };
         // Asked anew: the first round trips may have been longer than the path is, and short messages alone never ask. A wait that is long can spare the time.
-        match asked.replace(peer) == Some(peer) {
-            true => self.is_known_as_far(peer),
-            false => self.is_still_far(peer),
+        match asks.checked_sub(1) {
+            None => self.is_known_as_far(peer),
+            Some(left) => {
+                *asks = left;
+                self.is_still_far(peer)
+            }
         }
     }
 
