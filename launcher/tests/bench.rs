@@ -77,6 +77,34 @@ fn every_operation_gives_its_rows_in_json() {
 }
 
 #[test]
+fn without_limits_there_are_the_ranks_figures_alone() {
+    let refused = bench(&["latency", "--no-limit", "--check-limits"]);
+    assert_eq!(refused.status.code(), Some(125));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("--check-limits"), "{said}");
+    if cfg!(debug_assertions) {
+        return;
+    }
+    let output = bench(&[
+        "latency",
+        "--sizes",
+        "8,64K",
+        "--iters",
+        "20",
+        "--no-limit",
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = found["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert!(row["p50_ns"].as_f64().unwrap() > 0.0, "{found}");
+        assert!(row["limit"].is_null() && row["ratio"].is_null(), "{found}");
+    }
+}
+
+#[test]
 fn messages_need_two_ranks() {
     if cfg!(debug_assertions) {
         return;

@@ -52,6 +52,7 @@ pub(super) fn wake<W: SleepWord>(word: &W) -> bool {
     seen & 1 == 1 && wake_seen(word, seen)
 }
 
+/// Wakes who sleeps on this ticket; tells whether it was this call that moved the word on.
 #[cold]
 fn wake_seen<W: SleepWord>(word: &W, ticket: u32) -> bool {
     let moved = move_on(word, ticket);
