@@ -12,7 +12,8 @@ import peers
 from jobs import Failed, Job, ended
 from peers import loud
 
-NEAR, FAR = 130.0, 200.0
+# Half a round trip of one line, ns: below the first one, two hardware threads of one core, whose caches are one (EPYC: 20 to 28 ns; two cores of one die 52 to 90).
+ONE_CORE, NEAR, FAR = 35.0, 130.0, 200.0
 ENOUGH = 20
 COLLECTIVES = ["bcast", "reduce", "allreduce", "gather", "scatter", "allgather", "alltoall", "reducescatter", "scan"]
 SIZES = [8, 1 << 10, 64 << 10, 1 << 20]
@@ -25,10 +26,10 @@ RINGED = 4096
 
 
 def placement(sample):
-    """Where the two cores sat during a sample, or None if they moved or sat in between."""
+    """Where the two cores sat during a sample, or None if they moved, sat in between, or were not two."""
     _, _, before, after = sample[:4]
     low, high = min(before, after), max(before, after)
-    if high < NEAR and high < 1.5 * low:
+    if low > ONE_CORE and high < NEAR and high < 1.5 * low:
         return "near"
     if low > FAR and high < 1.3 * low:
         return "far"
@@ -73,14 +74,14 @@ class Session:
     # One cell: an operation of a size.
 
     def steps(self, job, op, size, rewrite, synced):
-        """How many steps make a batch, so that one costs about as much for every implementation."""
+        """How many steps make a batch, so that one costs about as much for every implementation: by a second look, when memory that is new at first has been used."""
+        batch = lambda steps: elapsed(op, job.ask(f"run {op} {size} {steps} {rewrite:d} {synced:d}")) * steps
+        fitting = lambda steps, time_of_all: max(1, int(self.batch / time_of_all * steps))
         steps = 1
-        while True:
-            answers = job.ask(f"run {op} {size} {steps} {rewrite:d} {synced:d}")
-            time_of_all = elapsed(op, answers) * steps
-            if time_of_all > self.batch / 4 or steps >= 1 << 20:
-                return max(1, int(self.batch / time_of_all * steps))
+        while (time_of_all := batch(steps)) <= self.batch / 4 and steps < 1 << 20:
             steps *= 2
+        steps = fitting(steps, time_of_all)
+        return fitting(steps, batch(steps))
 
     def cell(self, op, size, limit=None, synced=False, only=None, name=None):
         """Samples of every implementation; the limit in the two processes of the first."""
