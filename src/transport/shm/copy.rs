@@ -94,6 +94,16 @@ pub(super) fn prefetch_to_write(ptr: *const u8) {
     let _ = ptr;
 }
 
+/// Asks for the lines of the `len` bytes at `ptr`, which may lie anywhere, or for the first of them: a message is going to be written there when this rank has done
+/// something else. Near, half a round trip of 1 KiB, caches used by others between batches, 233 to 206 ns; alone 217 to 206, and 2 KiB 227 to 235 (Zen 4, medians by turns).
+#[inline]
+pub(crate) fn claim_ahead(ptr: *const u8, len: usize) {
+    const MOST: usize = 4096;
+    for at in (0..len.min(MOST)).step_by(64) {
+        prefetch_to_write(ptr.wrapping_add(at));
+    }
+}
+
 /// Copies `len` bytes, of which there are mostly 8: these without a call to memcpy.
 ///
 /// # Safety

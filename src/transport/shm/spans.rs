@@ -1,4 +1,5 @@
 //! The long ring of a rank: where its messages of middle size to near cores lie. README.md says why it is long, and why it may be written again.
+use super::copy;
 use crate::job::Segment;
 use crate::job::layout::LONG_SPANS;
 use crate::model::error::Result;
@@ -89,5 +90,8 @@ impl LongSpans {
             position,
             end: self.head,
         });
+        // The next one is mostly as long.
+        let next = self.ring.wrapping_add((self.head % SIZE) as usize);
+        copy::claim_ahead(next, len);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Positions count up for the life of the stream and are never reset, so a message's start (in its RTS) is all that its receiver needs to
 //! know. README.md has the protocol.
+use super::copy;
 use super::way::Way;
 use crate::job::Segment;
 use crate::job::layout::{FIRST_RING, LINE, OTHER_RING, PAGE, STREAM_TAILS, STREAMS};
@@ -221,15 +222,17 @@ impl StreamTx {
     /// Whether a message of `len` bytes to `to` may begin. It may if nothing is in the ring; or if all of it fits behind what is there; or if all
     /// that is there goes to the same receiver, which is taking it: then nothing else can hold up the room that it needs.
     pub(crate) fn takes(&mut self, len: usize, to: usize) -> bool {
-        self.consumed();
+        let (begin, window) = (self.head.next_multiple_of(64), self.window());
+        let fits = |stream: &StreamTx| begin + len as u64 - stream.tail <= window;
+        // What is known to be free needs no look: the line with a tail comes from its receiver's core.
+        if !fits(self) || self.underway.len() == STREAM_TAILS {
+            self.consumed();
+        }
         match self.underway.back() {
             _ if self.damaged => false,
             None => true,
             Some(last) if last.end.is_none() || self.underway.len() == STREAM_TAILS => false,
-            Some(_) => {
-                let begin = self.head.next_multiple_of(64);
-                begin + len as u64 - self.tail <= self.window() || self.flows(to)
-            }
+            Some(_) => fits(self) || self.flows(to),
         }
     }
 
@@ -292,6 +295,11 @@ impl StreamTx {
     pub(crate) fn end(&mut self) {
         if let Some(last) = self.underway.back_mut() {
             last.end = Some(self.head);
+        }
+        if self.long {
+            // The first chunk of the next one.
+            let (ptr, until_end) = self.shared.place(self.head.next_multiple_of(64));
+            copy::claim_ahead(ptr, until_end);
         }
     }
 
