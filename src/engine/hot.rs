@@ -77,7 +77,7 @@ impl Engine {
     /// What a receive of the next message from one rank needs, if no other message could match it, and no other receive that one: the state, that rank, and the
     /// communicator's context. `due` tells whether everything else is to get its progress now.
     #[inline(always)]
-    fn next_from(
+    pub(super) fn next_from(
         &self,
         comm: &Comm,
         from: Peer,

@@ -4,7 +4,7 @@ use super::protocol::FLAG_SINGLE_COPY;
 use super::receiving;
 use super::requests::{RecvPhase, SendPhase};
 use super::state::State;
-use super::{RequestId, SendSpan};
+use super::{RecvSpan, RequestId, SendSpan};
 use crate::job::layout::{OTHER_RING, STREAMS};
 use crate::model::error::Result;
 use crate::model::{Envelope, Status};
@@ -12,7 +12,7 @@ use crate::transport::shm::Passage;
 use crate::transport::shm::copy::{self, PAST_CACHE_FROM};
 use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
 use crate::transport::shm::stream::{LONG_RING, StreamRx, StreamTx, chunk};
-use crate::transport::shm::way::{Distance, Way};
+use crate::transport::shm::way::{Distance, Way, Ways};
 use std::time::Instant;
 
 /// Streams that are lent to messages which may not be matched for long; the others go to matched ones only.
@@ -129,6 +129,24 @@ impl State {
         offer.then_some(address)
     }
 
+    /// Whether a message of `len` bytes goes through a stream, as far as a single copy is concerned, and nothing is to be learned from it about that.
+    pub(super) fn is_streamed(&self, to: usize, len: usize) -> bool {
+        let wish = &self.links[to].wish;
+        match self.single_copy.mode() {
+            SingleCopyMode::Off => true,
+            SingleCopyMode::Force => false,
+            SingleCopyMode::Auto => {
+                let tried = wish.offered >= TRIALS || len < TRIAL_BYTES;
+                wish.streamed >= WARM && tried && !wish.wanted
+            }
+        }
+    }
+
+    /// Whether the time that a message of `len` bytes takes is still wanted.
+    pub(super) fn learns_from(&self, from: usize, len: usize) -> bool {
+        len >= TRIAL_BYTES && self.single_copy.is_measuring(from)
+    }
+
     /// Reads the payload out of the sender's memory, if that is allowed. Completes the receive and tells so.
     pub(super) fn try_single_copy(
         &mut self,
@@ -222,6 +240,13 @@ impl State {
         Ok(Staging::Full)
     }
 
+    /// The message that has just been given this passage will not be sent now.
+    pub(super) fn leave_stream(&mut self, passage: &Passage) {
+        let own = &mut self.streams[passage.stream];
+        own.lent = false;
+        own.tx.iter_mut().for_each(|tx| tx.take_back());
+    }
+
     /// The receiving end of a stream of `from`.
     pub(super) fn incoming(&mut self, from: usize, passage: Passage) -> Result<StreamRx> {
         let rx = StreamRx::new(&self.segment, self.places.index(from), passage)?;
@@ -242,44 +267,12 @@ impl State {
         let Some(tx) = &mut self.streams[*stream].tx else {
             return Ok(false);
         };
-        let (len, long) = (send.span.len(), tx.is_long());
-        let step = chunk(len);
-        // In the other rings, which are short, all goes around.
-        let uncompared = match self.on_mesh {
-            true => Way::Upwards,
-            false => Way::Around,
-        };
         let ways = (*stream == 0 && !self.on_mesh).then(|| &mut self.links[send.to].ways);
-        let mut ways = ways.filter(|_| send.span.contiguous_ptr().is_some());
-        if let (Some(ways), 0) = (&mut ways, *sent) {
-            ways.begin();
-        }
-        let mut any = false;
-        while *sent < len {
-            let (room, free) = tx.room();
-            let n = free.min(step).min(len - *sent);
-            if n == 0 {
-                break;
-            }
-            let (way, timed) = ways.as_ref().map_or((uncompared, false), |ways| {
-                ways.of_chunk(*sent / step, long)
-            });
-            // A piece cut short by the ring's end says little.
-            let began = (timed && n == step).then(Instant::now);
-            // SAFETY: `n` bytes of the span, into `n` free bytes of the stream's ring, which the receiver does not read before `publish`.
-            unsafe { send.span.pack_ring(*sent, n, room, way) };
-            if let (Some(ways), Some(began)) = (&mut ways, began) {
-                ways.took(way, n, began.elapsed());
-            }
-            tx.publish(n);
-            *sent += n;
-            self.waiter.wake(send.to);
-            any = true;
-        }
-        let (to, stream, done) = (send.to, *stream, *sent == len);
-        if done {
-            tx.end();
-        }
+        let (to, stream) = (send.to, *stream);
+        let any = pour(tx, ways, self.on_mesh, &send.span, sent, || {
+            self.waiter.wake(to)
+        });
+        let done = *sent == send.span.len();
         if any {
             self.notify(to);
         }
@@ -306,36 +299,14 @@ impl State {
         } else {
             receive.span.len()
         };
-        let step = chunk(total);
         let since = (*got == 0 && total >= TRIAL_BYTES && self.single_copy.is_measuring(from))
             .then(Instant::now);
-        let mut any = false;
-        while *got < total {
-            let (data, ready) = rx.available(total - *got)?;
-            let n = ready.min(step);
-            if n == 0 {
-                break;
-            }
-            if *got < room {
-                let fits = n.min(room - *got);
-                // Where more than this is there, the sender is ahead, and what it wrote first has left the first of its caches.
-                let way = if ready <= step { rx.way() } else { Way::Around };
-                let past_cache = (total >= PAST_CACHE_FROM)
-                    .then(|| receive.span.contiguous_ptr())
-                    .flatten();
-                // SAFETY: `fits` bytes fit the span, are in the stream, and the span is lent until the request is complete.
-                unsafe {
-                    match past_cache {
-                        Some(into) => copy::past_cache(data, into.add(*got), fits),
-                        None => receive.span.unpack_ring(*got, fits, data, way),
-                    }
-                }
-            }
-            rx.consume(n);
-            *got += n;
-            self.waiter.wake(from);
-            any = true;
-        }
+        // SAFETY: the span is lent until the request is complete.
+        let any = unsafe {
+            take(rx, total, &receive.span, room, got, || {
+                self.waiter.wake(from)
+            })
+        }?;
         let Some(receive) = self.requests.receive(id) else {
             return Ok(any);
         };
@@ -363,4 +334,95 @@ impl State {
         }
         Ok(any)
     }
+}
+
+/// Copies as much of the span, from `sent` on, as its stream has room for, and tells whether anything went. `each` is called for each chunk. `ways`: those of the receiver, if
+/// they are compared in this stream.
+pub(super) fn pour(
+    tx: &mut StreamTx,
+    ways: Option<&mut Ways>,
+    on_mesh: bool,
+    span: &SendSpan,
+    sent: &mut usize,
+    mut each: impl FnMut(),
+) -> bool {
+    let (len, long) = (span.len(), tx.is_long());
+    let step = chunk(len);
+    // In the other rings, which are short, all goes around.
+    let uncompared = match on_mesh {
+        true => Way::Upwards,
+        false => Way::Around,
+    };
+    let mut ways = ways.filter(|_| span.contiguous_ptr().is_some());
+    if let (Some(ways), 0) = (&mut ways, *sent) {
+        ways.begin();
+    }
+    let mut any = false;
+    while *sent < len {
+        let (room, free) = tx.room();
+        let n = free.min(step).min(len - *sent);
+        if n == 0 {
+            return any;
+        }
+        let (way, timed) = ways.as_ref().map_or((uncompared, false), |ways| {
+            ways.of_chunk(*sent / step, long)
+        });
+        // A piece cut short by the ring's end says little.
+        let began = (timed && n == step).then(Instant::now);
+        // SAFETY: `n` bytes of the span, into `n` free bytes of the stream's ring, which the receiver does not read before `publish`.
+        unsafe { span.pack_ring(*sent, n, room, way) };
+        if let (Some(ways), Some(began)) = (&mut ways, began) {
+            ways.took(way, n, began.elapsed());
+        }
+        tx.publish(n);
+        *sent += n;
+        each();
+        any = true;
+    }
+    tx.end();
+    any
+}
+
+/// Takes what has come of a message of `total` bytes, of which it `got` some, and tells whether anything had. What lies behind `room` bytes is thrown away. `each` is called
+/// for each chunk.
+///
+/// # Safety
+/// The span, of `room` bytes at least, is lent.
+pub(super) unsafe fn take(
+    rx: &mut StreamRx,
+    total: usize,
+    span: &RecvSpan,
+    room: usize,
+    got: &mut usize,
+    mut each: impl FnMut(),
+) -> Result<bool> {
+    let step = chunk(total);
+    let mut any = false;
+    while *got < total {
+        let (data, ready) = rx.available(total - *got)?;
+        let n = ready.min(step);
+        if n == 0 {
+            break;
+        }
+        if *got < room {
+            let fits = n.min(room - *got);
+            // Where more than this is there, the sender is ahead, and what it wrote first has left the first of its caches.
+            let way = if ready <= step { rx.way() } else { Way::Around };
+            let past_cache = (total >= PAST_CACHE_FROM)
+                .then(|| span.contiguous_ptr())
+                .flatten();
+            // SAFETY: `fits` bytes fit the span, are in the stream, and the caller promises that the span is lent.
+            unsafe {
+                match past_cache {
+                    Some(into) => copy::past_cache(data, into.add(*got), fits),
+                    None => span.unpack_ring(*got, fits, data, way),
+                }
+            }
+        }
+        rx.consume(n);
+        *got += n;
+        each();
+        any = true;
+    }
+    Ok(any)
 }

@@ -1,6 +1,7 @@
 //! Sending and receiving, as calls.
 use super::remote::Soon;
 use super::sending::MIDDLE;
+use super::straight::Straight;
 use super::*;
 use crate::transport::shm::SMALL;
 
@@ -77,6 +78,14 @@ impl Engine {
         if span.len() > SMALL && self.send_now(comm, to, tag, span, mode, site, (MIDDLE - 1, false))
         {
             return Ok(());
+        }
+        match self.send_straight(comm, to, tag, span, mode, site) {
+            Some(Ok(Straight::Over(()))) => return Ok(()),
+            Some(Ok(Straight::Rest(request))) => {
+                return self.finish_request(request, None, site).map(drop);
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
         }
         match self.send_through_mpi(comm, to, tag, span, mode, site) {
             Some(None) => return Ok(()),
@@ -229,6 +238,12 @@ impl Engine {
         span: RecvSpan,
         site: Site,
     ) -> Result<Status> {
+        match self.receive_straight(comm, from, tag, &span, site) {
+            Some(Ok(Straight::Over(status))) => return Ok(status),
+            Some(Ok(Straight::Rest(request))) => return self.finish_request(request, None, site),
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
         let was_due = |state: &mut State| state.progress_was_due();
         match self.receive_again(comm, from, tag, &span, site, was_due) {
             Some(Some(Soon::Here(came))) => Ok(came.status()),

@@ -31,6 +31,7 @@ mod settings;
 mod sites;
 pub(crate) mod span;
 mod state;
+mod straight;
 
 pub(crate) use comm::Comm;
 pub(crate) use limit::{Limit, is_late};

@@ -152,7 +152,7 @@ impl State {
 
     /// Now and then looks how far away the core of `to` is.
     #[inline]
-    fn look_at_distance(&mut self, to: usize) {
+    pub(super) fn look_at_distance(&mut self, to: usize) {
         let link = &mut self.links[to];
         if let (true, Some(tx)) = (link.near.is_due(), &mut link.tx) {
             if let Some(time) = tx.time_credit() {
@@ -271,10 +271,8 @@ impl State {
         let (head, body) = protocol::offer(&envelope, &Offer { send: id, source });
         let link = &mut self.links[to];
         if !link.lane().is_some_and(|tx| tx.try_inline(&head, &body)) {
-            if let Some(passage) = passage {
-                let own = &mut self.streams[passage.stream];
-                own.lent = false;
-                own.tx.iter_mut().for_each(|tx| tx.take_back());
+            if let Some(passage) = &passage {
+                self.leave_stream(passage);
             }
             return Ok(false);
         }
