@@ -356,6 +356,27 @@ impl Engine {
         state.requests.take_status(request)
     }
 
+    /// Gives `got` the statuses of these requests, which are gone then, up to the first one that has not completed without an error.
+    #[inline(always)]
+    pub(crate) fn take_row<T>(
+        &self,
+        row: impl Iterator<Item = (RequestId, T)>,
+        mut got: impl FnMut(T, Status),
+    ) {
+        let Some(mut state) = self.state.get_unlocked() else {
+            return;
+        };
+        if state.finalized {
+            return;
+        }
+        for (id, whose) in row {
+            let Some(status) = state.requests.take_status(id) else {
+                return;
+            };
+            got(whose, status);
+        }
+    }
+
     /// As [`Engine::take_now`], after a look at the lane from which the message of a plain receive comes, and a few flights of a message if it is not there: who has
     /// just sent something itself would else stand at the general way's fence until that has left, and only then look again.
     pub(super) fn wait_for_lane(&self, request: RequestId) -> Result<Option<Status>> {

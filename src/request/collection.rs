@@ -277,23 +277,54 @@ impl<'a, D: ?Sized> RequestCollection<'a, D> {
         result.clear();
         result.reserve(self.incomplete);
         let site = Location::caller();
-        for number in 0..self.requests.len() {
+        let mut number = 0;
+        while number < self.requests.len() {
             let entry = &mut self.requests[number];
             let status = match (mem::replace(&mut entry.state, State::Gone), &self.owner) {
                 (State::Message, owner) => match (entry.settled(), owner) {
-                    (Some(status), _) => status,
-                    (None, Some(owner)) => owner.wait(entry.id, site),
-                    (None, None) => continue,
+                    (Some(status), _) => Some(status),
+                    (None, Some(owner)) => {
+                        let status = owner.wait(entry.id, site);
+                        result.push(self.leave(number, status));
+                        number = self.take_row(number + 1, result);
+                        continue;
+                    }
+                    (None, None) => None,
                 },
                 (State::Aside, _) => match self.aside.remove(&number) {
-                    Some(Aside::Live(live)) => live.wait(),
-                    Some(Aside::Complete(status)) => status,
-                    None => continue,
+                    Some(Aside::Live(live)) => Some(live.wait()),
+                    Some(Aside::Complete(status)) => Some(status),
+                    None => None,
                 },
-                _ => continue,
+                _ => None,
             };
-            result.push(self.leave(number, status));
+            if let Some(status) = status {
+                result.push(self.leave(number, status));
+            }
+            number += 1;
         }
+    }
+
+    /// Takes the messages from request `number` on that are over, up to the first one that is not, or is no message; that one's number. A wait for one message takes those behind it out
+    /// of their lane, too, so that they are over mostly.
+    #[inline(always)]
+    #[track_caller]
+    fn take_row(&mut self, mut number: usize, result: &mut Vec<Done<'a, D>>) -> usize {
+        let Some(owner) = &self.owner else {
+            return number;
+        };
+        let under_way =
+            |entry: &mut Entry<D>| entry.state == State::Message && entry.settled().is_none();
+        let row = self.requests[number..].iter_mut();
+        let row = row.map_while(|entry| under_way(entry).then_some((entry.id, entry)));
+        owner.take_row(row, |entry, status| {
+            entry.state = State::Gone;
+            self.incomplete -= 1;
+            // SAFETY: borrowed for 'a, and the operation is complete.
+            result.push((number, status, unsafe { &*entry.data }));
+            number += 1;
+        });
+        number
     }
 
     /// A request that is complete, if there is one.

@@ -33,6 +33,18 @@ impl Owner {
         }
     }
 
+    /// Gives `got` the statuses of these messages, up to the first one that is not over.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn take_row<T>(
+        &self,
+        row: impl Iterator<Item = (RequestId, T)>,
+        mut got: impl FnMut(T, Status),
+    ) {
+        let _entry = self.enter();
+        (self.0.engine()).take_row(row, |whose, status| got(whose, Status::new(status)));
+    }
+
     /// Waits until one of these operations is complete; which, and its status. There is at least one.
     #[track_caller]
     pub(super) fn wait_any(&self, ids: &[RequestId]) -> (usize, Status) {

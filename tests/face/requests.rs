@@ -176,6 +176,60 @@ fn collections_complete_in_six_ways() {
     });
 }
 
+/// Rows of messages that came together, cut by whatever else stands between them: each number comes once, in order, with its own status and data.
+#[test]
+fn wait_all_gives_each_request_what_is_its_own() {
+    const MESSAGES: i32 = 60;
+    tercio::testing::ranks(2, |world| {
+        let other = world.process_at_rank(1 - world.rank());
+        let numbers: Vec<i32> = (0..MESSAGES).collect();
+        let mut received = vec![-1; MESSAGES as usize];
+        for round in 0..30 {
+            received.fill(-1);
+            multiple_scope(200, |scope, requests| {
+                // Of some numbers the tag is not a message's, as of a send or a collective.
+                let mut tags = Vec::new();
+                for (number, place) in (0..).zip(&mut received) {
+                    let receive = other.immediate_receive_into_with_tag(scope, place, number);
+                    requests.add(receive);
+                    tags.push(Some(number));
+                    if number % 7 == round % 7 {
+                        requests.add(other.immediate_send_with_tag(scope, &round, 1000));
+                        tags.push(None);
+                    }
+                }
+                // The other rank's messages come now, in another order than their receives were posted in.
+                let sends = numbers.iter().rev().filter(|n| *n % 2 == 0);
+                for number in sends.chain(numbers.iter().filter(|n| *n % 2 == 1)) {
+                    other.send_with_tag(number, *number);
+                }
+                if round % 3 == 0 {
+                    world.barrier();
+                }
+                let mut gone = Vec::new();
+                if round % 2 == 0 {
+                    gone.push(requests.wait_any().unwrap().0);
+                }
+                let mut done = Vec::new();
+                requests.wait_all(&mut done);
+                assert_eq!(requests.incomplete(), 0);
+                let left: Vec<usize> = (0..tags.len()).filter(|n| !gone.contains(n)).collect();
+                let given: Vec<usize> = done.iter().map(|&(number, _, _)| number).collect();
+                assert_eq!(given, left, "round {round}");
+                for (number, status, data) in done {
+                    if let Some(tag) = tags[number] {
+                        assert_eq!((status.tag(), *data), (tag, tag), "round {round}");
+                    }
+                }
+            });
+            assert_eq!(received, numbers, "round {round}");
+            for _ in (0..MESSAGES).filter(|n| n % 7 == round % 7) {
+                assert_eq!(other.receive_with_tag::<i32>(1000).0, round);
+            }
+        }
+    });
+}
+
 /// Sends that are over when their calls return do not keep the rank from its other requests.
 #[test]
 fn wait_any_gives_every_request_its_turn() {
