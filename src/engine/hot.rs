@@ -2,7 +2,7 @@
 //!
 //! Each function here does the whole of a call, or has done nothing when it says so; then its caller takes the general way, which knows
 //! every case and finds every error. benches/counting.rs counts their instructions.
-use super::remote::Soon;
+use super::remote::{Came, Left, Soon};
 use super::requests::Plain;
 use super::sending::MIDDLE;
 use super::state::BATCH;
@@ -273,8 +273,8 @@ impl Engine {
         Some(soon.map_err(|e| e.at(site)))
     }
 
-    /// As [`Engine::receive_from_afar`], through the site's MPI, of a message like one before: this is the way of most, and as short as can be. `Some(None)`: it
-    /// was waited for in vain. `due` is as in [`Engine::next_from`].
+    /// As [`Engine::receive_from_afar`], through the site's MPI, of a message like one before: this is the way of most, and as short as can be.
+    /// `due` is as in [`Engine::next_from`].
     #[inline(always)]
     pub(super) fn receive_again(
         &self,
@@ -284,20 +284,22 @@ impl Engine {
         span: &RecvSpan,
         site: Site,
         due: impl FnOnce(&mut State) -> bool,
-    ) -> Option<Option<Soon>> {
-        let Peer::Rank(rank) = from else { return None };
-        let &world = comm.members().get(rank)?;
+    ) -> core::result::Result<Came, Left> {
+        let Peer::Rank(rank) = from else {
+            return Err(Left::Everything);
+        };
+        let &world = comm.members().get(rank).ok_or(Left::Everything)?;
         if span.has_bools() {
-            return None;
+            return Err(Left::Everything);
         }
-        let mut state = self.state.get_unlocked()?;
+        let mut state = self.state.get_unlocked().ok_or(Left::Everything)?;
         if due(&mut state)
             || state.mpi.is_none()
             || state.finalized
             || !state.places.is_remote(world)
             || !state.contexts.of(comm.context()).is_quiet(rank)
         {
-            return None;
+            return Err(Left::Everything);
         }
         state.receive_again(world, (comm, from, tag), span, site, |state| {
             let site_id = state.sites.id(&self.segment, self.rank, site);

@@ -1,5 +1,5 @@
 //! Sending and receiving, as calls.
-use super::remote::Soon;
+use super::remote::{Left, Soon};
 use super::sending::MIDDLE;
 use super::straight::Straight;
 use super::*;
@@ -223,8 +223,8 @@ impl Engine {
         site: Site,
     ) -> Result<Status> {
         match self.receive_again(comm, from, tag, span, site, State::progress_is_due) {
-            Some(Some(Soon::Here(came))) => Ok(came.status()),
-            again => self.receive_after(again, comm, from, tag, span, site),
+            Ok(came) => Ok(came.status()),
+            Err(left) => self.receive_after(left, comm, from, tag, span, site),
         }
     }
 
@@ -246,27 +246,26 @@ impl Engine {
         }
         let was_due = |state: &mut State| state.progress_was_due();
         match self.receive_again(comm, from, tag, &span, site, was_due) {
-            Some(Some(Soon::Here(came))) => Ok(came.status()),
-            again => self.receive_after(again, comm, from, tag, &span, site),
+            Ok(came) => Ok(came.status()),
+            Err(left) => self.receive_after(left, comm, from, tag, &span, site),
         }
     }
 
-    /// What is left to do after [`Engine::receive_again`], which has given that.
+    /// What is left to do after [`Engine::receive_again`].
     #[inline(never)]
     fn receive_after(
         &self,
-        again: Option<Option<Soon>>,
+        left: Left,
         comm: &Comm,
         from: Peer,
         tag: Option<i32>,
         span: &RecvSpan,
         site: Site,
     ) -> Result<Status> {
-        match again {
-            Some(Some(Soon::Here(came))) => Ok(came.status()),
-            Some(Some(Soon::Comes(request))) => self.finish_request(request, None, site),
-            Some(None) => self.receive_in_any_way(comm, from, tag, span.clone(), site),
-            None => self.receive_otherwise(comm, from, tag, span.clone(), site),
+        match left {
+            Left::Comes(request) => self.finish_request(request, None, site),
+            Left::Waited => self.receive_in_any_way(comm, from, tag, span.clone(), site),
+            Left::Everything => self.receive_otherwise(comm, from, tag, span.clone(), site),
         }
     }
 

@@ -413,6 +413,17 @@ impl Mpi {
         over != 0
     }
 
+    /// As [`Mpi::is_over`], but the request stays, and is to be given to that later: MPI lets go of what it has for it then, which takes its time.
+    #[inline]
+    pub(crate) fn is_here(&self, request: &Request) -> bool {
+        let mut over = 0;
+        // SAFETY: a request that was started; no status is asked for.
+        unsafe {
+            ffi::MPI_Request_get_status(request.0, &mut over, ffi::RSMPI_STATUS_IGNORE);
+        }
+        over != 0
+    }
+
     /// Lets go of a request of [`Mpi::receive`] or [`Mpi::receive_tagged`]. If it is `started`, nothing will come for it.
     pub(crate) fn free(&self, mut request: Request, started: bool) {
         // SAFETY: a persistent receive, which is cancelled only if it was started.

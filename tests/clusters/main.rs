@@ -3,6 +3,7 @@
 //!
 //! This executable is the program that they start, named by a variable. Built with `system-mpi`, and with TERCIO_TEST_MPIEXEC naming the launcher
 //! of that MPI, it tests ranks that reach each other through it (`scripts/test mpi`).
+mod buffers;
 mod nodes;
 
 use libtest_mimic::Trial;
@@ -360,6 +361,10 @@ fn tests(launcher: Launcher) -> Vec<Trial> {
                 assert!(begun.elapsed() < Duration::from_secs(15), "{task}");
             }
         }),
+        trial("a_send_that_is_over_has_left_its_buffer", |launcher| {
+            let output = launcher.run(2, "spoilt");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }),
         trial("a_stream_from_one_rank_starves_no_other", |launcher| {
             let output = launcher.run(3, "stream");
             assert!(output.status.success(), "{}", text(&output.stderr));
@@ -622,6 +627,7 @@ fn play(task: &str) {
     // All are there.
     world.barrier();
     match task {
+        "spoilt" => buffers::spoilt(&world),
         // Rank 1 sends to rank 0 until rank 2 tells it to stop, which has a synchronous message of rank 0 to receive before.
         "stream" => {
             let [zero, one, two] = [0, 1, 2].map(|rank| world.process_at_rank(rank));

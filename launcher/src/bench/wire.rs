@@ -21,6 +21,8 @@ pub struct Wire {
     end: End,
     first: bool,
     buffer: Vec<u8>,
+    /// Where messages of an MPI come: apart from those that go, as in the benchmarks. What is sent from where it came has left its sender's cache.
+    incoming: Vec<u8>,
 }
 
 /// What the bytes go through.
@@ -68,6 +70,7 @@ impl Wire {
             end: End::Socket(stream),
             first,
             buffer: vec![1; TOGETHER],
+            incoming: Vec::new(),
         })
     }
 
@@ -77,6 +80,7 @@ impl Wire {
             end: End::Mpi(Mpi::of(world)?),
             first: world.rank() == 0,
             buffer: vec![1; TOGETHER],
+            incoming: Vec::new(),
         })
     }
 
@@ -116,17 +120,21 @@ impl Wire {
     }
 
     fn take(&mut self, n: usize) {
-        if self.buffer.len() < n {
-            self.buffer = vec![1; n];
+        let buffer = match &self.end {
+            End::Socket(_) => &mut self.buffer,
+            End::Mpi(_) => &mut self.incoming,
+        };
+        if buffer.len() < n {
+            *buffer = vec![1; n];
         }
         match &self.end {
             End::Socket(stream) => {
                 let (mut stream, mut at) = (stream, 0);
                 while at < n {
-                    at += moved(stream.read(&mut self.buffer[at..n]));
+                    at += moved(stream.read(&mut buffer[at..n]));
                 }
             }
-            End::Mpi(mpi) => mpi.take(&mut self.buffer[..n]),
+            End::Mpi(mpi) => mpi.take(&mut buffer[..n]),
         }
     }
 

@@ -34,6 +34,10 @@ const EARLY: u32 = 4;
 const LONGEST_EARLY: usize = 256 * 1024;
 /// A rank with a payload under way does not sleep before so much time has passed without any news of it: an MPI moves bytes only while it is called.
 const MOVING: Duration = Duration::from_millis(10);
+/// Payloads of blocking sends up to this are copied where MPI keeps them for long, so many of them before one is lent again. Half a round trip over Open MPI 4.1, near,
+/// of lent and of copied ones: 512 B 275 and 258 ns, 1 KiB 291 and 297, 2 KiB 369 and 401.
+const COPIED: usize = 512;
+const COPIES: u32 = 256;
 /// How long a blocked rank sleeps between two looks: nothing wakes it when a message comes.
 const NAP: Duration = Duration::from_micros(100);
 
@@ -61,14 +65,13 @@ struct Going {
     parts: VecDeque<Part>,
 }
 
-/// All that makes a message's head, the site by its address, and the rank it goes to.
+/// All that makes a message's head, the site by its address, and the rank it goes to. (Whose rank sends it follows from the context.)
 #[derive(Clone, Copy)]
 struct Like {
     to: usize,
     code: u64,
     site: usize,
     context: u32,
-    source: u32,
     tag: i32,
     mode: SendMode,
 }
@@ -81,7 +84,6 @@ impl Like {
             code: span.code().0,
             site: core::ptr::from_ref(site).addr(),
             context: comm.context(),
-            source: comm.rank() as u32,
             tag,
             mode,
         }
@@ -94,7 +96,6 @@ impl Like {
             & (self.code == other.code)
             & (self.site == other.site)
             & (self.context == other.context)
-            & (self.source == other.source)
             & (self.tag == other.tag)
             & (self.mode == other.mode)
     }
@@ -105,11 +106,13 @@ struct Ready {
     like: Like,
     /// The site's id.
     site: u32,
-    /// Shorter ones than this may go so: credit, and what travels with its envelope, allow no more.
+    /// Shorter ones than this may go so: credit, and what travels with its envelope ([`EAGER`]), allow no more.
     shorter: usize,
     /// It holds as long as no more messages than these were sent.
     sends: u64,
     next: Next,
+    /// So many more payloads are to be copied: MPI did not let go of one at once.
+    copies: u32,
 }
 
 /// What a rank has under way through the system's MPI.
@@ -267,6 +270,27 @@ pub(in super::super) enum Soon {
     Comes(RequestId),
 }
 
+/// What is left to do after [`State::receive_again`], in so few words that they need no memory.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Left {
+    /// The message is on its way to this receive.
+    Comes(RequestId),
+    /// It was waited for in vain.
+    Waited,
+    Everything,
+}
+
+/// The message that came, or what is left to do.
+#[inline(always)]
+fn came(again: Option<Option<Soon>>) -> core::result::Result<Came, Left> {
+    match again {
+        Some(Some(Soon::Here(came))) => Ok(came),
+        Some(Some(Soon::Comes(request))) => Err(Left::Comes(request)),
+        Some(None) => Err(Left::Waited),
+        None => Err(Left::Everything),
+    }
+}
+
 /// Whether the payload of so many bytes is to get into the receive's memory.
 fn wants(receive: &Receive, total: usize) -> bool {
     receive.refused.is_none() && total <= receive.span.len()
@@ -301,7 +325,7 @@ impl State {
         site: Site,
         note: impl FnOnce(u32),
     ) -> Option<Option<Part>> {
-        let mpi = self.mpi.as_deref_mut()?;
+        let mpi = self.mpi.as_deref()?;
         let payload = span.contiguous_ptr()?;
         let ready = mpi.ready.as_ref()?;
         let len = span.len();
@@ -313,15 +337,43 @@ impl State {
             return None;
         }
         note(ready.site);
+        if ready.copies > 0 {
+            return self.send_copied_again(payload, len);
+        }
         // SAFETY: the payload is lent until the send is over; it is over when the part has left.
-        let mut leaving = unsafe { mpi.fabric.start_next(world, &ready.next, payload, len) };
+        let leaving = unsafe { mpi.fabric.start_next(world, &ready.next, payload, len) };
+        self.sent_again(leaving)
+    }
+
+    /// What is left to do when the send that was worked out has been started.
+    #[inline(always)]
+    fn sent_again(&mut self, mut leaving: Part) -> Option<Option<Part>> {
         // While it leaves.
-        self.sent_as_ready(len);
+        self.sent_as_ready(leaving.len);
         let left = |mpi: &Mpi| mpi.fabric.has_left(&mut leaving);
         match self.mpi.as_deref().is_some_and(left) {
             true => Some(None),
             false => Some(self.leaves_late(leaving)),
         }
+    }
+
+    /// As [`State::send_again`], after the like of which MPI did not let go of a payload at once: of a copy, as what MPI waits for would delay the receive of the
+    /// answer.
+    #[inline(never)]
+    fn send_copied_again(&mut self, payload: *const u8, len: usize) -> Option<Option<Part>> {
+        let mpi = self.mpi.as_deref_mut()?;
+        let ready = mpi.ready.as_mut()?;
+        ready.copies -= 1;
+        let (to, next) = (ready.like.to, &ready.next);
+        // SAFETY: the payload is lent for the length of the call.
+        let bytes = unsafe { core::slice::from_raw_parts(payload, len) };
+        if len <= COPIED && mpi.fabric.start_next_copied(to, next, bytes) {
+            self.sent_as_ready(len);
+            return Some(None);
+        }
+        // SAFETY: the payload is lent until the send is over; it is over when the part has left.
+        let leaving = unsafe { mpi.fabric.start_next(to, next, payload, len) };
+        self.sent_again(leaving)
     }
 
     /// A message was sent as was worked out. Works out how the next one goes.
@@ -342,12 +394,15 @@ impl State {
     /// A message that had not left at the first look.
     #[cold]
     #[inline(never)]
-    fn leaves_late(&self, leaving: Part) -> Option<Part> {
+    fn leaves_late(&mut self, leaving: Part) -> Option<Part> {
         let most = looks(leaving.len).min(self.waiter.first_polls());
-        match self.mpi.as_deref() {
-            Some(mpi) => mpi.fabric.leaves_late(leaving, most),
-            None => Some(leaving),
+        let Some(mpi) = self.mpi.as_deref_mut() else {
+            return Some(leaving);
+        };
+        if let Some(ready) = mpi.ready.as_mut().filter(|_| leaving.len <= COPIED) {
+            ready.copies = COPIES;
         }
+        mpi.fabric.leaves_late(leaving, most)
     }
 
     /// A message has been sent that costs so much. Hears credit if that is used up soon.
@@ -428,7 +483,6 @@ impl State {
             code: envelope.code.0,
             site: core::ptr::from_ref(site).addr(),
             context: envelope.context,
-            source: envelope.source,
             tag: envelope.tag,
             mode,
         };
@@ -438,6 +492,7 @@ impl State {
             shorter: 0,
             sends: 0,
             next,
+            copies: 0,
         });
         self.charge(to, cost);
         self.get_ready();
@@ -874,7 +929,6 @@ impl State {
     }
 
     /// As [`State::receive_soon`], where nothing else is due, and if the message can be received straight; `note` is called before it is waited for.
-    /// `Some(None)`: that was in vain.
     #[inline(always)]
     pub(in super::super) fn receive_again(
         &mut self,
@@ -883,14 +937,15 @@ impl State {
         span: &RecvSpan,
         site: Site,
         note: impl Fn(&mut State),
-    ) -> Option<Option<Soon>> {
-        if self.mpi.as_mut()?.fabric.goes_straight() {
+    ) -> core::result::Result<Came, Left> {
+        let mpi = self.mpi.as_mut().ok_or(Left::Everything)?;
+        if mpi.fabric.goes_straight() {
             let soon = self.receive_straight(world, what, span, site, false, &note);
-            if soon.is_some() {
-                return soon;
+            if let Some(soon) = soon {
+                return came(Some(soon));
             }
         }
-        self.receive_ahead(world, what, span, site, &note)
+        came(self.receive_ahead(world, what, span, site, &note))
     }
 
     /// Receives the payload of a message that is likely to be offered, into the receive's memory, before it is known to be.
@@ -910,7 +965,7 @@ impl State {
         if len <= EAGER || len > PART {
             return None;
         }
-        let (came, head) = (Came::of(head, len), *head);
+        let (message, head) = (Came::of(head, len), *head);
         // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
         let (part, number) = unsafe { mpi.fabric.ask_ahead(world, (expected, len), room) }?;
         note(self);
@@ -918,7 +973,7 @@ impl State {
         let (mpi, waiter) = (self.mpi.as_deref_mut()?, &self.waiter);
         let most = waiter.first_polls().min(looks(len));
         let soon = match mpi.fabric.receive_ahead(world, (part, number), most) {
-            Straight::Here => Soon::Here(came),
+            Straight::Here => Soon::Here(message),
             Straight::Nothing => return Some(None),
             Straight::UnderWay(part) => {
                 let receive = receive_of(comm, from, tag, span.clone(), site);
@@ -948,7 +1003,7 @@ impl State {
             None => None,
         };
         let (room, (expected, head, len)) = known.filter(|(_, (_, _, len))| *len <= EAGER)?;
-        let (came, head) = (Came::of(head, len), *head);
+        let (message, head) = (Came::of(head, len), *head);
         // SAFETY: it fits the span, which is lent for the length of the call, or until the request is complete.
         let asked = unsafe { mpi.fabric.ask(world, (expected, len), room) };
         note(self);
@@ -956,10 +1011,11 @@ impl State {
         self.tell_through_mpi(world);
         // What the answer would wait for too.
         self.count_mpi_matched(world, len);
+        self.look_at_copies();
         let (mpi, waiter) = (self.mpi.as_mut()?, &self.waiter);
         let most = || waiter.first_polls().min(looks(len));
         let soon = match mpi.fabric.receive_straight(asked, most, due) {
-            Straight::Here => Soon::Here(came),
+            Straight::Here => Soon::Here(message),
             Straight::Nothing => {
                 self.uncount_mpi_matched(world, len);
                 return Some(None);
@@ -972,15 +1028,22 @@ impl State {
         Some(Some(soon))
     }
 
+    /// Looks which copies MPI has let go of.
+    #[inline(always)]
+    fn look_at_copies(&mut self) {
+        if let Some(mpi) = self.mpi.as_deref_mut().filter(|mpi| mpi.owes()) {
+            mpi.fabric.look_at_sends();
+        }
+    }
+
     /// Makes progress on all but MPI and collectives before a straight receive, which looks after what else comes through MPI itself. False if there is more
     /// to do than that.
     #[cold]
     #[inline(never)]
     fn progress_beside(&mut self, straight: bool) -> Result<bool> {
-        let still = |mpi: &Mpi| mpi.is_still() && !mpi.owes();
         if !straight
             || !self.runs.is_empty()
-            || !self.mpi.as_deref().is_some_and(still)
+            || !self.mpi.as_deref().is_some_and(Mpi::is_still)
             || self.segment.control().is_aborted()
         {
             return Ok(false);

@@ -9,7 +9,7 @@ mod outgoing;
 mod spares;
 
 pub(crate) use fabric::Mpi;
-pub(super) use fabric::{Came, Soon};
+pub(super) use fabric::{Came, Left, Soon};
 
 use super::RequestId;
 use super::places::Places;

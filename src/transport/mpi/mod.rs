@@ -45,6 +45,8 @@ const TOLD: usize = 12;
 const ASIDE: u32 = 16;
 /// A message counts once more for each so many bytes.
 const COSTLY: usize = 4096;
+/// Payloads of blocking sends that MPI may read from copies at a time.
+const COPIES: usize = 16;
 /// Messages that must have been taken out of the ring one by one before it is to run out: at least, and at most where that was of no use.
 const PATIENCE: u32 = 8;
 const MOST_PATIENCE: u32 = 1024;
@@ -192,6 +194,8 @@ pub(crate) struct Fabric {
     streak: u32,
     /// Whether the last straight receive saw a message of another rank first.
     saw_another: bool,
+    /// The last straight receive whose message came, until MPI lets go of it.
+    done: Option<Request>,
     patience: u32,
 }
 
@@ -218,6 +222,7 @@ impl Fabric {
             sends: 0,
             streak: 0,
             saw_another: false,
+            done: None,
             patience: PATIENCE,
         };
         fabric.listen();
@@ -374,12 +379,16 @@ impl Fabric {
         }
         let other = aside && self.is_another_there(from);
         self.saw_another = other;
-        let here = !other
-            && (self.mpi.is_over(&mut request) || self.comes_soon(&mut request, from, looks()));
-        match here {
-            true => Straight::Here,
-            false => self.takes_back(request, from, len),
+        if !other && self.mpi.is_over(&mut request) {
+            return Straight::Here;
         }
+        // There is time for that now.
+        self.lets_go();
+        if !other && self.comes_soon(&request, from, looks()) {
+            self.done = Some(request);
+            return Straight::Here;
+        }
+        self.takes_back(request, from, len)
     }
 
     /// Whether a message of another rank than this one is the first that nobody asked for, or one behind which others may be: the offer of what was taken before.
@@ -391,9 +400,9 @@ impl Fabric {
 
     /// Whether what was asked for comes by the last of so many looks, after the first, and before something else from there. On its own, so that a look is short.
     #[inline(never)]
-    fn comes_soon(&self, request: &mut Request, from: usize, looks: u32) -> bool {
+    fn comes_soon(&self, request: &Request, from: usize, looks: u32) -> bool {
         for look in 2..=looks {
-            if self.mpi.is_over(request) {
+            if self.mpi.is_here(request) {
                 return true;
             }
             if look % ASIDE == 0 && self.mpi.is_there(Some(from)) {
@@ -803,6 +812,25 @@ impl Fabric {
         )
     }
 
+    /// As [`Fabric::start_next`], of a copy, so that it is over. False, and nothing was done: MPI reads from enough of them.
+    pub(crate) fn start_next_copied(&mut self, to: usize, next: &Next, payload: &[u8]) -> bool {
+        if self.leaving.len() >= COPIES {
+            self.look_at_sends();
+            if self.leaving.len() >= COPIES {
+                return false;
+            }
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(payload);
+        let (tag, len) = (next.tag(bytes.len()), bytes.len());
+        // SAFETY: the bytes are on the heap and are kept, untouched, until the send was seen to be over.
+        let request = unsafe { self.mpi.send(to, tag, bytes.as_ptr(), len) };
+        // Nobody waits for it, and a look before it is over takes as long as the send.
+        self.leaving.push_back((request, bytes));
+        true
+    }
+
     /// Counts what [`Fabric::start_next`] has sent.
     #[inline]
     pub(crate) fn count_next(&mut self, to: usize, next: &Next, len: usize) {
@@ -825,6 +853,13 @@ impl Fabric {
             }
         }
         Some(part)
+    }
+
+    /// Has MPI let go of what it has for the last message that was received straight.
+    fn lets_go(&mut self) {
+        if let Some(mut done) = self.done.take() {
+            self.mpi.is_over(&mut done);
+        }
     }
 
     /// # Safety
@@ -852,6 +887,7 @@ impl Fabric {
     }
 
     /// Looks which frames MPI has let go of. Whether any.
+    #[inline(never)]
     pub(crate) fn look_at_sends(&mut self) -> bool {
         let before = self.leaving.len();
         while let Some((request, _)) = self.leaving.front_mut() {
@@ -949,6 +985,7 @@ impl Fabric {
 
     /// Leaves MPI, when nothing is under way. All ranks do.
     pub(crate) fn finish(mut self) {
+        self.lets_go();
         self.ring.finish(&self.mpi);
         if let Some((_, request)) = self.credit.take() {
             self.mpi.free(request, true);
