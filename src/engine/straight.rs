@@ -9,6 +9,9 @@ use super::requests::Send;
 use super::*;
 use crate::transport::shm::{LaneTx, Passage};
 
+/// Longer messages have requests, which cost them nothing: so nothing else waits for its progress longer than this one takes.
+const LONGEST: usize = 1 << 20;
+
 /// What became of a message.
 pub(super) enum Straight<T> {
     Over(T),
@@ -30,11 +33,12 @@ impl Engine {
     ) -> Option<Result<Straight<()>>> {
         let Peer::Rank(rank) = to else { return None };
         let &world = comm.members().get(rank)?;
-        if span.len() <= LONG_MAX || tag < 0 || mode == SendMode::Synchronous {
+        let fits = (LONG_MAX + 1..=LONGEST).contains(&span.len());
+        if !fits || tag < 0 || mode == SendMode::Synchronous {
             return None;
         }
         let mut state = self.state.get_unlocked()?;
-        if state.finalized || !state.goes_straight(world, span) {
+        if state.finalized || state.progress_is_due() || !state.goes_straight(world, span) {
             return None;
         }
         let passage = match state.take_stream(world, span.len(), false) {
@@ -60,11 +64,16 @@ impl Engine {
         let due = |state: &mut State| state.progress_was_due();
         let (mut state, world, context) = self.next_from(comm, from, tag, span, site, due)?;
         let state = &mut *state;
+        if state.moves_something() {
+            return None;
+        }
         let arrival = state.links.get(world)?.rx.longer()?;
         let head = &arrival.head;
         if head.kind != RTS
             || arrival.len as usize > INLINE
             || head.context != context
+            || from != Peer::Rank(head.source as usize)
+            || head.tag < 0
             || tag.is_some_and(|tag| tag != head.tag)
         {
             return None;
@@ -78,7 +87,7 @@ impl Engine {
             return None;
         };
         let envelope = protocol::envelope_of(head, bytes);
-        if bytes > span.len() as u64
+        if bytes > span.len().min(LONGEST) as u64
             || types_differ(&envelope, span)
             || state.learns_from(world, bytes as usize)
         {
@@ -123,8 +132,20 @@ impl Engine {
 }
 
 impl State {
-    /// Whether nothing but a stream is needed, or to be learned, to send `span` to `to` now.
+    /// Whether this rank has begun anything that goes on only while it is looked after.
+    fn moves_something(&self) -> bool {
+        !(self.sending.is_empty()
+            && self.granted.is_empty()
+            && self.receiving.is_empty()
+            && self.backlog.is_empty()
+            && self.runs.is_empty())
+    }
+
+    /// Whether nothing but a stream is needed, or to be learned, to send `span` to `to` now, and nothing else waits for its turn.
     fn goes_straight(&mut self, to: usize, span: &SendSpan) -> bool {
+        if self.moves_something() {
+            return false;
+        }
         self.look_at_distance(to);
         let streamed = self.is_streamed(to, span.len()) && self.in_own_heap(span).is_none();
         let link = &mut self.links[to];
@@ -198,7 +219,7 @@ mod tests {
     /// What fits into the ring needs nobody; of what does not the rest goes on in requests, on both sides.
     #[test]
     fn what_has_to_wait_goes_on_in_a_request() {
-        let (fits, too_long) = (20_000, 300_000);
+        let (fits, too_long) = (20_000, 200_000);
         let sent = Barrier::new(2);
         ranks_with(2, streaming(), |engine, world| {
             let peer = Peer::Rank(1 - world.rank());
@@ -222,6 +243,11 @@ mod tests {
                 let Some(Ok(Straight::Rest(request))) = second else {
                     panic!("there was room for all of it");
                 };
+                // That one goes on only while it is looked after.
+                let data = pattern(fits, 0);
+                let third =
+                    engine.send_straight(world, peer, 3, &out(&data), SendMode::Standard, here());
+                assert!(third.is_none());
                 sent.wait();
                 sent.wait();
                 engine.wait(request, here()).unwrap();

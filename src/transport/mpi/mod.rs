@@ -858,7 +858,8 @@ impl Fabric {
     /// Has MPI let go of what it has for the last message that was received straight.
     fn lets_go(&mut self) {
         if let Some(mut done) = self.done.take() {
-            self.mpi.is_over(&mut done);
+            let over = self.mpi.is_over(&mut done);
+            debug_assert!(over, "MPI has said that it is complete");
         }
     }
 
