@@ -9,7 +9,7 @@ use crate::job::layout::{OTHER_RING, STREAMS};
 use crate::model::error::Result;
 use crate::model::{Envelope, Status};
 use crate::transport::shm::Passage;
-use crate::transport::shm::copy::{self, PAST_CACHE_FROM};
+use crate::transport::shm::copy;
 use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
 use crate::transport::shm::stream::{LONG_RING, StreamRx, StreamTx, chunk};
 use crate::transport::shm::way::{Distance, Way, Ways};
@@ -408,7 +408,7 @@ pub(super) unsafe fn take(
             let fits = n.min(room - *got);
             // Where more than this is there, the sender is ahead, and what it wrote first has left the first of its caches.
             let way = if ready <= step { rx.way() } else { Way::Around };
-            let past_cache = (total >= PAST_CACHE_FROM)
+            let past_cache = (total >= copy::past_cache_from())
                 .then(|| span.contiguous_ptr())
                 .flatten();
             // SAFETY: `fits` bytes fit the span, are in the stream, and the caller promises that the span is lent.

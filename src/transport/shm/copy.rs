@@ -206,9 +206,11 @@ unsafe fn claiming(from: *const u8, to: *mut u8, len: usize) {
 }
 
 /// Messages from here on do not stay in a cache: their receiver writes them around it, so that no line of its memory is fetched only to be overwritten. Half a round trip
-/// of 4, 8 and 16 MiB far on Sapphire Rapids without and with 0.98 and 0.80, 1.89 and 1.58, 3.68 and 3.09 ms (512 KiB 74 and 93 us, 1 MiB alike); of two bare loops near on
-/// Zen 4, 8 and 16 MiB 438 and 334, 1220 and 790 us.
-pub(crate) const PAST_CACHE_FROM: usize = 4 << 20;
+/// of 4, 8 and 16 MiB far on Sapphire Rapids without and with 0.98 and 0.80, 1.89 and 1.58, 3.68 and 3.09 ms (512 KiB 74 and 93 us, 1 MiB alike). On Zen 4, near, 155 and 180 us for
+/// 4 MiB, in windows 132 and 183, both ways at once 141 and 189; of two bare loops 8 and 16 MiB 438 and 334, 1220 and 790.
+pub(crate) fn past_cache_from() -> usize {
+    if cpu::is_mesh() { 4 << 20 } else { 8 << 20 }
+}
 
 /// Copies `len` bytes that another rank wrote into memory that nobody reads soon.
 ///
