@@ -21,6 +21,8 @@ RANKS_ON_FEW = [4, 8, 16]
 GROUPS = ["latency", "bandwidth", "collectives", "completion", "crowded", "blocked", "start", "killed", "memory", "shared", "mpi"]
 # The rows in which Tercio goes through an MPI, beside that MPI itself.
 THROUGH_MPI = "through "
+# The rows' key of Tercio's layouts without a runtime.
+BARE = "bare"
 # Messages below this travel in slots with a flag, by the limit's way of moving them; from here through a ring in chunks.
 RINGED = 4096
 
@@ -164,19 +166,32 @@ class Session:
 
     # The groups of rows.
 
+    @contextlib.contextmanager
+    def bare(self):
+        """Tercio's layouts without a runtime take part by turns, too."""
+        try:
+            self.jobs[BARE] = Job(peers.bare(), 2)
+        except (Failed, OSError, subprocess.CalledProcessError) as failed:
+            loud(f"the bare layouts: {failed}")
+        yield
+        if BARE in self.jobs:
+            self.jobs.pop(BARE).end()
+
     def latency(self):
         sizes = [8, 4096, 65536] if self.options.quick else [1 << power for power in range(3, 27)]
-        for size in self.chosen(sizes):
-            self.cell("latency", size, "message")
+        with self.bare():
+            for size in self.chosen(sizes):
+                self.cell("latency", size, "message")
 
     def bandwidth(self):
-        self.cell("bandwidth", 8, "stream")
         sizes = [4096] if self.options.quick else [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20]
-        for size in self.chosen(sizes):
-            self.cell("bandwidth", size, "stream")
-            self.cell("bibandwidth", size, "stream")
-        for size in self.chosen([8, 64 << 10]):
-            self.cell("exchange", size, "message")
+        with self.bare():
+            self.cell("bandwidth", 8, "stream")
+            for size in self.chosen(sizes):
+                self.cell("bandwidth", size, "stream")
+                self.cell("bibandwidth", size, "stream")
+            for size in self.chosen([8, 64 << 10]):
+                self.cell("exchange", size, "message")
 
     def collectives(self):
         self.cell("barrier", 0, "message")

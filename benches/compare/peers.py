@@ -84,6 +84,16 @@ def through_mpi():
     return pairs
 
 
+def bare():
+    """Tercio's layouts without a runtime, as a job: built here, in a moment."""
+    program = os.path.join(BUILD, "bare")
+    os.makedirs(BUILD, exist_ok=True)
+    subprocess.run(["cc", "-O2", "-march=native", os.path.join(ROOT, "benches", "limits", "bare.c"), "-o", program], check=True)
+    peer = Peer("bare", "the bare layout", "", [])
+    peer.command = lambda _ranks, arguments, _crowded=False: [program, *arguments]
+    return peer
+
+
 def run(command, **options):
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
