@@ -154,7 +154,7 @@ fn the_way_of_a_message_is_told() {
     let shared = said(&["latency"]);
     for part in [
         "in a slot of the lane",
-        "a staging ring in chunks of 16384 bytes",
+        "a staging ring in chunks of 32768 bytes",
         "TERCIO_SINGLE_COPY=off",
     ] {
         assert!(shared.contains(part), "{part}: {shared}");

@@ -2,6 +2,7 @@
 //!
 //! Each function here does the whole of a call, or has done nothing when it says so; then its caller takes the general way, which knows
 //! every case and finds every error. benches/counting.rs counts their instructions.
+use super::protocol::LONG_MAX;
 use super::remote::{Came, Left, Soon};
 use super::requests::Plain;
 use super::sending::MIDDLE;
@@ -72,6 +73,35 @@ impl Engine {
             state.mark_dirty(world);
         }
         true
+    }
+
+    /// Sends a message now that goes whole, if nothing stands in its way.
+    #[inline(always)]
+    pub(super) fn send_middle(
+        &self,
+        comm: &Comm,
+        to: Peer,
+        tag: i32,
+        span: &SendSpan,
+        mode: SendMode,
+        site: Site,
+    ) -> bool {
+        let Peer::Rank(rank) = to else { return false };
+        let Some(&world) = comm.members().get(rank) else {
+            return false;
+        };
+        if span.len() > LONG_MAX || tag < 0 || mode == SendMode::Synchronous {
+            return false;
+        }
+        let Some(mut state) = self.state.get_unlocked() else {
+            return false;
+        };
+        let waits = !state.links[world].queue.is_empty();
+        if state.finalized || waits || state.places.is_remote(world) {
+            return false;
+        }
+        let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
+        state.try_eager(world, &envelope, span)
     }
 
     /// What a receive of the next message from one rank needs, if no other message could match it, and no other receive that one: the state, that rank, and the

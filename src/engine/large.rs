@@ -357,7 +357,7 @@ pub(super) fn pour(
     if let (Some(ways), 0) = (&mut ways, *sent) {
         ways.begin();
     }
-    let mut any = false;
+    let (mut any, mut through) = (false, false);
     while *sent < len {
         let (room, free) = tx.room();
         let n = free.min(step).min(len - *sent);
@@ -377,9 +377,9 @@ pub(super) fn pour(
         tx.publish(n);
         *sent += n;
         each();
-        any = true;
+        (any, through) = (true, way == Way::Through);
     }
-    tx.end();
+    tx.end(through);
     any
 }
 

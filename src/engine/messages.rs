@@ -75,8 +75,14 @@ impl Engine {
         site: Site,
     ) -> Result<()> {
         // A shorter one would meet what it has met, or has no lane to go by.
-        if span.len() > SMALL && self.send_now(comm, to, tag, span, mode, site, (MIDDLE - 1, false))
-        {
+        let sent = match span.len() {
+            0..=SMALL => false,
+            len if len < MIDDLE => {
+                self.send_now(comm, to, tag, span, mode, site, (MIDDLE - 1, false))
+            }
+            _ => self.send_middle(comm, to, tag, span, mode, site),
+        };
+        if sent {
             return Ok(());
         }
         match self.send_straight(comm, to, tag, span, mode, site) {

@@ -89,39 +89,56 @@ pub(in crate::coll) fn gather(
     recv: Option<&RecvSpan>,
 ) -> Result<()> {
     let bytes = send.len();
+    if bytes <= INLINE {
+        return gather_lines(run, root, send, recv);
+    }
     if let Some(recv) = recv {
         copy_own(send, 0, recv, root * bytes, bytes);
     }
-    let inline = bytes <= INLINE;
     let offer = match recv {
         None => run.offer(CollKind::Gather, send, once(root)),
         Some(_) => Offer::NONE,
     };
-    let cut = Cut::new(bytes, if inline { INLINE } else { piece(bytes) }, 1);
+    let cut = Cut::new(bytes, piece(bytes), 1);
     for i in 0..cut.count() {
         let step = run.step(1);
         let (at, len) = (cut.at(i), cut.len(i));
         let Some(recv) = recv else {
-            if inline {
-                run.claim_line(&step)?;
-                run.announce_and_go_on(&step, &words_of(send, 0, bytes));
-            } else {
-                run.contribute(&step, &offer, send, at, len)?;
-            }
+            run.contribute(&step, &offer, send, at, len)?;
             continue;
         };
         for member in run.others() {
             run.wait(member, &step, i == 0)?;
             let to = member * bytes + at;
-            if inline {
-                recv.fill_at(to, &run.words(member, &step)[..bytes]);
-            } else {
-                recv.fill_from(to, &run.piece_or_slots(member, &step, len));
-            }
+            recv.fill_from(to, &run.piece_or_slots(member, &step, len));
         }
         run.pass(&step);
     }
     run.withdraw(&offer, once(root))
+}
+
+/// As [`gather`], of what fits a line.
+#[inline(always)]
+fn gather_lines(
+    run: &Run<'_>,
+    root: usize,
+    send: &SendSpan,
+    recv: Option<&RecvSpan>,
+) -> Result<()> {
+    let bytes = send.len();
+    let step = run.step(1);
+    let Some(recv) = recv else {
+        run.claim_line(&step)?;
+        run.announce_and_go_on(&step, &words_of(send, 0, bytes));
+        return Ok(());
+    };
+    copy_own(send, 0, recv, root * bytes, bytes);
+    for member in run.others() {
+        run.wait(member, &step, true)?;
+        recv.fill_at(member * bytes, &run.words(member, &step)[..bytes]);
+    }
+    run.pass(&step);
+    Ok(())
 }
 
 /// Where the piece for `reader` lies among those that `writer` writes side by side: a member writes none for itself.

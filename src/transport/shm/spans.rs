@@ -90,8 +90,11 @@ impl LongSpans {
             position,
             end: self.head,
         });
-        // The next one is mostly as long.
-        let next = self.ring.wrapping_add((self.head % SIZE) as usize);
-        copy::claim_ahead(next, len);
+        // The next one is mostly as long, and begins where `room` would put it.
+        let place = match self.head % SIZE {
+            place if place + len as u64 <= SIZE => place as usize,
+            _ => 0,
+        };
+        copy::claim_ahead(self.ring.wrapping_add(place), len);
     }
 }

@@ -244,7 +244,7 @@ proptest! {
             prop_assert!(within(ptr, room));
             tx.publish(room.min(len));
             if len % 3 == 0 {
-                tx.end();
+                tx.end(len % 2 == 0);
             }
             if let Ok((ptr, there)) = rx.available(len) {
                 prop_assert!(within(ptr, there));
