@@ -8,7 +8,7 @@ from peers import ROOT, through_mpi
 
 BEGIN, END = "<!-- begin: written by scripts/compare --report -->", "<!-- end -->"
 HEAD = ["row", "what", "cores", "ours", "limit", "ours ÷ limit", "best peer", "ours ÷ peer", "bare", "ours ÷ bare", "must", "aim", "verdict"]
-# Ours ÷ the same layout without the runtime, at most, where that misses a bound too and so nobody could hold it.
+# Ours ÷ the same layout without the runtime, at most, where that misses a bound too and so no runtime with that layout holds it.
 NEAR_BARE = 1.15
 EXCUSED = "bare misses it too"
 FEW = 5

@@ -1,6 +1,6 @@
 // Tercio's lanes and streams, bare: rows 2 to 7 by the layouts of src/transport/shm and nothing else. Slots of 17 lines whose first word says that a message is there, bodies in them or in
 // the long ring; the ring of a stream with its head and its tail, filled and emptied in chunks. No requests, no matching, no wake-ups, no choice on the way: for each size every
-// way is tried, near and far apart, and the fastest is measured. What this does not reach, no runtime over such memory does.
+// way is tried, near and far apart, and the fastest is measured. What this does not reach, no runtime with these layouts does.
 //
 //     cc -O2 -march=native bare.c -o bare
 //     ./bare OP BYTES ...        prints each size's time near or far, and the way that won
