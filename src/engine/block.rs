@@ -188,6 +188,7 @@ impl Engine {
             if any {
                 // What is awaited may be another one now, of a peer that is near.
                 idle = 0;
+                spell.found_something();
                 continue;
             }
             idle += 1;

@@ -205,6 +205,12 @@ impl Spell<'_> {
         self.long = long;
     }
 
+    /// To be called after a poll that found something, when the wait goes on.
+    #[inline]
+    pub(crate) fn found_something(&mut self) {
+        self.course.found_something();
+    }
+
     /// To be called after each poll that found nothing. Returns when it is time to poll again.
     ///
     /// `look` is a full look at everything that could end the wait: all lanes, the abort word, departures. It is asked every few

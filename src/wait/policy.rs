@@ -164,6 +164,15 @@ impl Course {
         *self = Course::new();
     }
 
+    /// A poll found something, though not what ends the wait: what comes next is as likely to be close as it was at the beginning, and the time that went into it was
+    /// nobody else's.
+    #[inline]
+    pub(super) fn found_something(&mut self) {
+        let dozed = self.dozed;
+        self.restart();
+        self.dozed = dozed;
+    }
+
     /// Counts a poll. Whether there is nothing to decide yet.
     #[inline(always)]
     pub(super) fn is_undisturbed(&mut self) -> bool {
@@ -331,6 +340,26 @@ mod tests {
             assert!(looks >= 1, "a spin ends at once");
         }
         assert_eq!(policy.budget(), SPIN);
+    }
+
+    #[test]
+    fn what_comes_begins_the_spin_anew_and_is_no_preemption() {
+        let policy = Policy::new(WaitMode::Auto, false);
+        let start = Instant::now();
+        let mut course = Course::new();
+        // Parts of something long, each of which takes a while to read, with short waits between them.
+        for part in 0..100 {
+            let at = start + 2 * PREEMPTED * part;
+            assert_eq!(course.spin(&policy, at), Step::Look);
+            assert_eq!(course.spin(&policy, at + PREEMPTED / 8), Step::Look);
+            course.found_something();
+        }
+        assert_eq!(policy.budget(), SPIN);
+        let looks = (0..)
+            .map(|n| course.spin(&policy, start + PREEMPTED / 2 * n))
+            .take_while(|&step| step == Step::Look)
+            .count();
+        assert!(looks >= 4, "it spins for less than its budget");
     }
 
     #[test]
