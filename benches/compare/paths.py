@@ -7,7 +7,7 @@ import time
 
 import peers
 from jobs import Failed, Job
-from measure import ONE_CORE, per_step
+from measure import per_step, placement
 from peers import BUILD, ROOT, loud, machine, venv
 from report import quartiles, shown, sized, spread
 
@@ -26,8 +26,6 @@ PIECES = [0, 64 << 10, 256 << 10]
 OURS = (512 << 10, 0, 1, 1)
 # ns of a batch, and of a trial of the raw sockets' settings.
 BATCH, TRIAL = 10e6, 4e6
-# ns between the cores, half the round trip of a line: near is below, but not as near as one core's two threads are; far is above.
-NEAR, FAR = 80, 120
 FEW = 5
 BEGIN, END = "<!-- begin: written by scripts/compare-hosts --report -->", "<!-- end: between hosts -->"
 TCP = "I_MPI_FABRICS=ofi FI_PROVIDER=tcp"
@@ -215,11 +213,6 @@ def measure(path, store, rounds, ops, sizes, keep):
                     keep()
     finally:
         session.close()
-
-
-def placement(sample):
-    low, high = min(sample[2:4]), max(sample[2:4])
-    return "near" if low > ONE_CORE and high < NEAR else "far" if low > FAR else None
 
 
 def in_place(samples, where):

@@ -140,6 +140,7 @@ impl State {
             .as_mut()
             .map(|net| core::mem::take(&mut net.room))
             .unwrap_or_default();
+        debug_assert!(!room.is_empty(), "a read inside of another one");
         let mut any = false;
         let mut ended = None;
         let mut failed = None;

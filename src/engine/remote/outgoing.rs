@@ -9,6 +9,7 @@ use crate::model::{Envelope, Site, Status};
 use crate::transport::shm::{CONTROL, SlotHead};
 use crate::transport::tcp::credit::CREDIT;
 use crate::transport::tcp::frame::{DATA_MAX, EAGER_MAX, Frame, Kind, OFFER};
+use crate::transport::tcp::line::LOW;
 
 /// Credit that is worth telling whom a message goes anyhow.
 pub(super) const NEWS: u64 = 64 * 1024;
@@ -18,8 +19,6 @@ const COPIED: usize = 8 * 1024;
 const EAGER_FAR: usize = 64 * 1024;
 /// Packed bytes of a payload with gaps that are put into the outbox at a time.
 const PACKED: usize = 256 * 1024;
-/// The outbox gets the next part of long payloads when less than this is in it.
-const LOW: usize = 512 * 1024;
 
 /// The head of a frame with an envelope.
 pub(super) fn head_of(envelope: &Envelope) -> SlotHead {
@@ -179,7 +178,9 @@ impl State {
             (frame.kind, frame.len) = (Kind::Offer, OFFER);
             if ahead {
                 frame.head.flags |= FLAG_AHEAD;
-                remote.sends.offer(id.number(), len);
+                let lent = span.contiguous_ptr().is_some();
+                let most = if lent { DATA_MAX } else { PACKED };
+                remote.sends.offer(id.number(), len, most);
             }
             remote.outbox.push(&frame, |out| {
                 out.extend(envelope.bytes.to_le_bytes());
@@ -379,7 +380,7 @@ impl State {
                 },
                 |send, n| gone.push((send, n)),
             );
-            let empty = outbox.is_empty();
+            let full = written.as_ref().is_ok_and(|written| written.full);
             // Once nothing is left the set must not tell of room, which there is from then on: the rank would never sleep.
             let pending = line.has_output(outbox);
             let room = match (&written, &mut self.net) {
@@ -390,7 +391,7 @@ impl State {
                 self.has_left(RequestId::from_number(send), n);
             }
             match written.and_then(|written| room.map(|()| written)) {
-                Ok(written) => any |= written,
+                Ok(written) => any |= written.any,
                 Err(end) => {
                     // All that has come before the end is still to be read: whoever has left sent it, and the kernel may have MiBs of it.
                     while self.read_remote(to)? {}
@@ -401,10 +402,18 @@ impl State {
                 }
             }
             self.put_parts(to);
+            // A grant that has come lets more go along with what is left here.
+            let asks = |remote: &mut Remote| {
+                !remote.far && remote.outbox.pending() < LOW && remote.sends.has_more()
+            };
+            if !full && self.remote(to).is_some_and(asks) {
+                self.read_remote(to)?;
+                self.put_parts(to);
+            }
             let more = self
                 .remote(to)
                 .is_some_and(|remote| !remote.outbox.is_empty());
-            if !(empty && more) {
+            if full || !more {
                 return Ok(any);
             }
         }

@@ -24,6 +24,8 @@ struct Sending {
     len: usize,
     put: usize,
     granted: bool,
+    /// The most of it in one frame, once it is granted.
+    most: usize,
 }
 
 /// The sender's side of one connection.
@@ -36,12 +38,13 @@ pub(crate) struct Sends {
 }
 
 impl Sends {
-    /// A message is offered, whose payload has `len` bytes, one at least.
-    pub(crate) fn offer(&mut self, send: u64, len: usize) {
+    /// A message is offered, whose payload has `len` bytes, one at least, and goes `most` bytes at a time once it is granted.
+    pub(crate) fn offer(&mut self, send: u64, len: usize, most: usize) {
         let sending = Sending {
             len,
             put: 0,
             granted: false,
+            most,
         };
         self.sends.insert(send, sending);
         self.offered.push_back(send);
@@ -50,6 +53,11 @@ impl Sends {
     /// Whether no message waits for its grant, and none has anything to put out.
     pub(crate) fn is_empty(&self) -> bool {
         self.sends.is_empty()
+    }
+
+    /// Whether there is more to put out: now, or as soon as it is granted.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.offered.is_empty() || !self.granted.is_empty()
     }
 
     /// The answer to an offer has come. Whether it was one of these that waits for it.
@@ -68,10 +76,10 @@ impl Sends {
         true
     }
 
-    /// What goes next: granted payloads first, then those ahead of their grant, of which no more than `credit` bytes; `most` bytes at a time.
+    /// What goes next: granted payloads first, then those ahead of their grant, of which no more than `credit` bytes, and `most` bytes at a time.
     pub(crate) fn next(&mut self, credit: u64, most: usize) -> Option<Part> {
         if let Some(&send) = self.granted.front() {
-            return self.part(send, most);
+            return self.part(send, self.sends.get(&send)?.most);
         }
         while let Some(&send) = self.offered.front() {
             let Some(sending) = self.sends.get(&send).filter(|sending| !sending.granted) else {

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 const WHOLE: usize = 60;
 /// The most of a frame ahead, and bytes of the outbox under which it gets more.
 const MOST: usize = 100;
+/// The same where it is granted.
+const MOST_GRANTED: usize = 250;
 const LOW: usize = 150;
 
 fn byte(send: u64, at: usize) -> u8 {
@@ -60,7 +62,7 @@ impl Sender {
                 out.extend((len as u64).to_le_bytes());
                 out.extend(send.to_le_bytes());
             });
-        self.sends.offer(send, len);
+        self.sends.offer(send, len, MOST_GRANTED);
     }
 
     fn refill(&mut self) {

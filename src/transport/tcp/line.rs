@@ -15,6 +15,8 @@ pub(crate) const READ_AHEAD: usize = 64 * 1024;
 const READ_HEAD: usize = 4096;
 /// A frame as long as this makes the next one expected to be long.
 const LONG: usize = 16 * 1024;
+/// An outbox with less than this in it gets the next part of long payloads.
+pub(crate) const LOW: usize = 512 * 1024;
 /// Slices given to one system call.
 const SLICES: usize = 32;
 /// Sealed bytes that wait for the socket before more is sealed.
@@ -245,15 +247,16 @@ impl Line {
         self.inbox.take(&sealed.plain, sink).map_err(broken)
     }
 
-    /// Writes as much as the socket takes now. `lent` finds the payload of a send: that many bytes from there; `sent` is told of each that has left.
-    /// Whether anything has.
+    /// Writes until the socket takes no more, or nothing is left, or so little of something long that more may be put behind it first: each call has a price, and where
+    /// the last bytes of a part went by themselves the receiver ran dry meanwhile (15 µs a MiB). `lent` finds the payload of a send: that many bytes from there;
+    /// `sent` is told of each that has left.
     pub(crate) fn write(
         &mut self,
         outbox: &mut Outbox,
         mut lent: impl FnMut(u64, usize, usize) -> Option<*const u8>,
         mut sent: impl FnMut(u64, usize),
-    ) -> Result<bool, End> {
-        let mut any = false;
+    ) -> Result<Written, End> {
+        let (mut any, mut full) = (false, false);
         while self.has_output(outbox) {
             if self.room.little.is_none() && outbox.pending() >= LONG {
                 self.room.choose(&self.socket);
@@ -262,13 +265,19 @@ impl Line {
                 false => self.write_once(outbox, &mut lent, &mut sent)?,
                 true => self.write_sealed(outbox, &mut lent, &mut sent)?,
             };
-            let Some(n) = n else { break };
+            let Some(n) = n else {
+                full = true;
+                break;
+            };
             any = true;
             if self.room.little.is_some() {
                 self.room.wrote(n, &self.socket);
             }
+            if n >= LONG && outbox.pending() < LOW {
+                break;
+            }
         }
-        Ok(any)
+        Ok(Written { any, full })
     }
 
     fn write_once(
@@ -382,6 +391,15 @@ fn bytes_of<'a>(
 
 fn broken(broken: Broken) -> End {
     End::Broken(broken.0)
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Whether anything has left.
+    pub(crate) any: bool,
+    /// Whether the socket takes no more for now.
+    pub(crate) full: bool,
 }
 
 /// What a read found.
