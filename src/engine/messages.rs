@@ -163,7 +163,11 @@ impl Engine {
         mode: SendMode,
         site: Site,
     ) -> Result<RequestId> {
-        if self.send_now(comm, to, tag, &span, mode, site, (MIDDLE - 1, true)) {
+        let sent = match span.len() < MIDDLE {
+            true => self.send_now(comm, to, tag, &span, mode, site, (MIDDLE - 1, true)),
+            false => self.send_middle(comm, to, tag, &span, mode, site),
+        };
+        if sent {
             return Ok(RequestId::COMPLETE);
         }
         let mut state = self.enter(site)?;
