@@ -1,7 +1,7 @@
 //! The way that a message of some size takes to a rank, in words: what the thresholds say, and what was measured so far.
 use super::Engine;
 use super::protocol::{CREDIT, EAGER_MAX, INLINE, LONG_MAX};
-use super::sending::{LONG_FROM, MIDDLE};
+use super::sending::{LONG_FROM, LONG_FROM_OF_MANY, MIDDLE};
 use super::state::{Spans, State};
 use crate::transport::mpi;
 use crate::transport::shm::single_copy::{PairState, SingleCopyMode};
@@ -26,8 +26,14 @@ impl State {
         }
         let far = self.links[to].near.distance() == Some(Distance::Far);
         if bytes <= INLINE && !(far && bytes >= MIDDLE) {
+            let many = match bytes >= LONG_FROM_OF_MANY && !matches!(self.spans, Spans::Without) {
+                true => {
+                    "; by nonblocking sends through this rank's long ring while the receiver's core is near"
+                }
+                false => "",
+            };
             return format!(
-                "in a slot of the lane, with its header: it has at most {INLINE} bytes"
+                "in a slot of the lane, with its header: it has at most {INLINE} bytes{many}"
             );
         }
         if self.is_eager(to, bytes) {

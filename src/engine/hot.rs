@@ -63,7 +63,7 @@ impl Engine {
         // SAFETY: the span is lent for the length of the call, and its length was checked; a grant is a free slot.
         unsafe { tx.push(&head, ptr, span.len()) };
         if more {
-            tx.expect_more();
+            tx.expect_more(len);
         }
         link.grants -= grants;
         link.charged += cost;
@@ -75,8 +75,12 @@ impl Engine {
         true
     }
 
-    /// Sends a message now that goes whole, if nothing stands in its way.
+    /// Sends a message now that goes whole, if nothing stands in its way; `more` is as in [`Engine::send_now`].
     #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the call's own, one for one"
+    )]
     pub(super) fn send_middle(
         &self,
         comm: &Comm,
@@ -85,6 +89,7 @@ impl Engine {
         span: &SendSpan,
         mode: SendMode,
         site: Site,
+        more: bool,
     ) -> bool {
         let Peer::Rank(rank) = to else { return false };
         let Some(&world) = comm.members().get(rank) else {
@@ -101,7 +106,12 @@ impl Engine {
             return false;
         }
         let envelope = self.envelope(&mut state.sites, comm, tag, span, mode, site);
-        state.try_eager(world, &envelope, span)
+        let sent = state.try_eager(world, &envelope, span, more);
+        if let (true, Some(tx)) = (sent && more, &state.links[world].tx) {
+            // Longer ones are mostly in a ring.
+            tx.expect_more(0);
+        }
+        sent
     }
 
     /// What a receive of the next message from one rank needs, if no other message could match it, and no other receive that one: the state, that rank, and the

@@ -80,7 +80,7 @@ impl Engine {
             len if len < MIDDLE => {
                 self.send_now(comm, to, tag, span, mode, site, (MIDDLE - 1, false))
             }
-            _ => self.send_middle(comm, to, tag, span, mode, site),
+            _ => self.send_middle(comm, to, tag, span, mode, site, false),
         };
         if sent {
             return Ok(());
@@ -121,7 +121,7 @@ impl Engine {
         };
         if mode != SendMode::Synchronous
             && state.links[world].queue.is_empty()
-            && state.try_eager(world, &envelope, &span)
+            && state.try_eager(world, &envelope, &span, false)
         {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl Engine {
     ) -> Result<RequestId> {
         let sent = match span.len() < MIDDLE {
             true => self.send_now(comm, to, tag, &span, mode, site, (MIDDLE - 1, true)),
-            false => self.send_middle(comm, to, tag, &span, mode, site),
+            false => self.send_middle(comm, to, tag, &span, mode, site, true),
         };
         if sent {
             return Ok(RequestId::COMPLETE);

@@ -268,12 +268,16 @@ impl<M: LaneMemory> Tx<M> {
         true
     }
 
-    /// A message was sent of which others follow: asks for the slot of one of them. Where it holds a message that was not received yet, the line is this
-    /// core's own anyway.
+    /// A message was sent, with `len` bytes of it in its slot, and others follow, mostly as long: asks for the slot of one of them. Where it holds a message that was
+    /// not received yet, the lines are this core's own anyway. (The first line alone: 128, 256, 448 bytes in windows, near, 54, 57, 95 ns; all 50, 53, 79.)
     #[inline(always)]
-    pub(crate) fn expect_more(&self) {
+    pub(crate) fn expect_more(&self, len: usize) {
         let behind = (self.next + BEHIND) as usize & (M::SLOTS - 1);
-        copy::prefetch_to_write(self.memory.body(behind));
+        let body = self.memory.body(behind);
+        copy::prefetch_to_write(body);
+        for line in (FIRST_LINE..len).step_by(SPAN as usize) {
+            copy::prefetch_to_write(body.wrapping_add(line));
+        }
     }
 
     /// A message of `len` bytes was received from the core that this lane leads to: asks for the slot of the next one that goes there, which is likely to be its

@@ -29,6 +29,11 @@ impl Nearness {
         self.messages >= EVERY || self.distance.is_none()
     }
 
+    /// The receiver had written nothing since the last look: the next one is a few messages later, for the clock costs as much as a short message.
+    pub(crate) fn saw_nothing(&mut self) {
+        self.messages = self.messages.min(EVERY - EVERY / 4);
+    }
+
     /// A line that the receiver had written took this long to come.
     pub(crate) fn saw(&mut self, time: Duration) {
         self.messages = 0;
@@ -66,8 +71,11 @@ mod tests {
             let early = (1..EVERY).filter(|_| nearness.is_due()).count();
             let known = nearness.distance().is_some();
             assert_eq!(early, if known { 0 } else { EVERY as usize - 1 });
-            // It stays due until a look finds the line written.
+            // It stays due until a look finds the line written, once the distance is known with a few messages between two.
             assert!(nearness.is_due() && nearness.is_due());
+            nearness.saw_nothing();
+            let between = (0..EVERY).take_while(|_| !nearness.is_due()).count();
+            assert_eq!(between, if known { EVERY as usize / 4 - 1 } else { 0 });
             nearness.saw(Duration::from_nanos(time));
             nearness.distance()
         };
