@@ -273,7 +273,8 @@ impl Line {
             if self.room.little.is_some() {
                 self.room.wrote(n, &self.socket);
             }
-            if n >= LONG && outbox.pending() < LOW {
+            // Sealed bytes may be left with the outbox empty: nothing can be put behind what they are of.
+            if n >= LONG && !outbox.is_empty() && outbox.pending() < LOW {
                 break;
             }
         }
